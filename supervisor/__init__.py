@@ -1,0 +1,1 @@
+"""A container supervisor that speaks containerd's API."""
