@@ -1,0 +1,51 @@
+# The two commands of the README are `make demo` and `make test`. Both first run scripts/bootstrap,
+# which installs what this machine lacks and is quick when nothing is lacking.
+
+PYTHON := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help bootstrap demo test check lint types imports unit root compat tox format
+
+help:            ## Show the targets
+	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+bootstrap:       ## Install what is lacking: Debian packages, .venv, the project with its tools
+	@scripts/bootstrap
+
+demo: bootstrap  ## Run the main job: a real container that outlives its daemon
+	@$(PYTHON) -m demo
+
+test: bootstrap check  ## Everything .ci/run demands: lint, types, imports, all tests
+	@echo "==> tests: without root first, then with root, then against other projects' programs"
+	@.venv/bin/pytest
+
+check: lint types imports  ## The static checks only
+
+lint:            ## Ruff: rules and format
+	@echo "==> ruff: rules and format"
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff format --quiet --check .
+
+types:           ## Mypy, strict
+	@echo "==> mypy --strict"
+	@.venv/bin/mypy
+
+imports:         ## The directions of imports, as contracts
+	@echo "==> import-linter: who may import whom"
+	@.venv/bin/lint-imports --no-cache
+
+unit:            ## Tests that need neither root nor other projects' programs
+	@.venv/bin/pytest -m "not root and not compat and not slow"
+
+root:            ## Tests that mount, or start containers
+	@.venv/bin/pytest -m "root and not compat"
+
+compat:          ## Debian's ctr against the daemon; COMPAT_TARGET=containerd runs them on containerd itself
+	@.venv/bin/pytest -m compat
+
+tox: bootstrap   ## The same checks, each in an environment of its own
+	@.venv/bin/tox run
+
+format:          ## Rewrite the code in its one format
+	@.venv/bin/ruff check --fix-only --quiet .
+	@.venv/bin/ruff format .
