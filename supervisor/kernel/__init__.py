@@ -1,0 +1,1 @@
+"""System calls, one typed function each; the only package that uses ctypes."""

@@ -1,0 +1,58 @@
+"""Overlay mounts of many layers: mount(2) takes one page of data.
+
+(containerd: core/mount, mount_linux.go, compactLowerdirOption.)
+
+Long layer lists are named relative to their common folder. The thread that mounts has a working
+directory of its own (CLONE_FS), so that the rest of the process keeps its own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+from supervisor.kernel import libc
+
+_CLONE_FS = 0x200
+_LONGEST_DATA = 4096 - 512  # a page, less what security modules and the kernel may add
+_LOWERDIR = "lowerdir="
+
+
+def mount_overlay(source: str, target: str, flags: int, options: Sequence[str]) -> None:
+    """Mount an overlay on `target`, shortening its list of lower layers when that would not fit."""
+    data = ",".join(options)
+    if len(os.fsencode(data)) <= _LONGEST_DATA:
+        libc.mount(source, target, "overlay", flags, data)
+        return
+    folder, shortened = shorten(options)
+    data = ",".join(shortened)
+    absolute = os.path.abspath(target)
+    in_folder(folder, lambda: libc.mount(source, absolute, "overlay", flags, data))
+
+
+def shorten(options: Sequence[str]) -> tuple[str, list[str]]:
+    """The folder that all lower layers lie in, and the options with the layers relative to it."""
+    layers = next(word for word in options if word.startswith(_LOWERDIR)).removeprefix(_LOWERDIR).split(":")
+    folder = os.path.dirname(os.path.commonpath(layers)) if len(layers) == 1 else os.path.commonpath(layers)
+    relative = _LOWERDIR + ":".join(os.path.relpath(layer, folder) for layer in layers)
+    return folder, [relative if word.startswith(_LOWERDIR) else word for word in options]
+
+
+def in_folder(folder: str, action: Callable[[], None]) -> None:
+    """Run `action` with `folder` as the working directory of it alone."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            libc.unshare(_CLONE_FS)
+            os.chdir(folder)
+            action()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="overlay-mount")
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
