@@ -1,0 +1,1 @@
+"""ttrpc: the small RPC protocol between daemon and shims (containerd: github.com/containerd/ttrpc)."""
