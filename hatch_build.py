@@ -49,7 +49,9 @@ def compile_protos(source: Path, target: Path) -> None:
         services = [f"supervisor/api/{n}" for n in names if n.startswith("services/")]
         run([*base, f"--grpc_python_out={out}", *services])
     for folder, _, _ in os.walk(target):
-        (Path(folder) / "__init__.py").write_text('"""Generated from the protos in api/; not edited, not committed."""\n')
+        (Path(folder) / "__init__.py").write_text(
+            '"""Generated from the protos in api/; not edited, not committed."""\n'
+        )
 
 
 def run(arguments: list[str]) -> None:

@@ -17,14 +17,21 @@ _HEX = re.compile(r"[0-9a-f]+")
 
 
 def digest(text: str) -> Digest:
-    """Return `text` as a digest; raises InvalidArgument unless algorithm and length are known and hex is lower case."""
+    """Return `text` as a digest.
+
+    Raises InvalidArgument unless the algorithm is known and the hex lower case and of its length.
+    """
     algorithm, colon, encoded = text.partition(":")
     if not colon:
         raise InvalidArgument(f"digest {text[:150]!r} lacks the form algorithm:hex")
     if algorithm not in HEX_LENGTH:
-        raise InvalidArgument(f"digest {text[:150]!r}: unsupported algorithm, use one of {', '.join(HEX_LENGTH)}")
+        raise InvalidArgument(
+            f"digest {text[:150]!r}: unsupported algorithm, use one of {', '.join(HEX_LENGTH)}"
+        )
     if len(encoded) != HEX_LENGTH[algorithm] or not _HEX.fullmatch(encoded):
-        raise InvalidArgument(f"digest {text[:150]!r} must have {HEX_LENGTH[algorithm]} lower-case hex digits")
+        raise InvalidArgument(
+            f"digest {text[:150]!r} must have {HEX_LENGTH[algorithm]} lower-case hex digits"
+        )
     return Digest(text)
 
 

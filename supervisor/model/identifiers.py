@@ -28,7 +28,9 @@ def check_identifier(text: str, what: str = "identifier") -> str:
     if not text:
         raise InvalidArgument(f"{what} must not be empty")
     if len(text.encode()) > MAX_IDENTIFIER_BYTES:
-        raise InvalidArgument(f"{what} {text!r} greater than maximum length ({MAX_IDENTIFIER_BYTES} characters)")
+        raise InvalidArgument(
+            f"{what} {text!r} greater than maximum length ({MAX_IDENTIFIER_BYTES} characters)"
+        )
     if not _IDENTIFIER.fullmatch(text):
         raise InvalidArgument(f"{what} {text!r} must match {_IDENTIFIER.pattern}")
     return text

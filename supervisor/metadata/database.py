@@ -1,0 +1,248 @@
+"""The SQLite file: one writer with group commit, many readers (architecture: "The store").
+
+A single thread owns the only connection that writes and checkpoints. It takes all closures that
+wait, runs each in a savepoint, commits them together (one fsync for many), tells the journal's new
+events and only then settles their futures: an answered write is on disk, and whoever hears of an
+event finds its change in the store. Readers are `query_only` and never checkpoint.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any as Anything
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engine, event, insert
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from supervisor.errors import Internal, ResourceExhausted, SupervisorError, Unavailable
+from supervisor.metadata import migrate
+from supervisor.metadata.schema import EventRow
+from supervisor.model import instant
+from supervisor.model.any import Any
+from supervisor.model.event import Envelope
+from supervisor.model.instant import Nanoseconds
+
+T = TypeVar("T")
+Told = Callable[[Sequence[Envelope]], None]
+
+MAX_BATCH = 256
+"""Closures that share one commit at most; bounds how long the first of them waits."""
+
+PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "busy_timeout=10000",
+    "cache_size=-16384",
+)
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What a write is given: the connection, one instant for all its times, and the journal."""
+
+    connection: Connection
+    now: Nanoseconds = field(default_factory=instant.now)
+    events: list[Envelope] = field(default_factory=list)
+
+    def execute(self, statement: Executable, parameters: Anything = None) -> CursorResult[Anything]:
+        """Run one statement."""
+        return self.connection.execute(statement, parameters)
+
+    def emit(self, namespace: str, topic: str, message: Message) -> None:
+        """Write an event of ours into the journal; it is told once this transaction is on disk."""
+        payload = Any(message.DESCRIPTOR.full_name, message.SerializeToString())
+        self.journal(Envelope(self.now, namespace, topic, payload))
+
+    def journal(self, envelope: Envelope) -> None:
+        """Write an event as it came, for instance from a shim."""
+        values = {
+            "timestamp": envelope.timestamp,
+            "namespace": envelope.namespace,
+            "topic": envelope.topic,
+            "event": envelope.event,
+        }
+        row = self.execute(insert(EventRow), values).inserted_primary_key
+        assert row is not None
+        self.events.append(
+            Envelope(envelope.timestamp, envelope.namespace, envelope.topic, envelope.event, row[0])
+        )
+
+
+@dataclass(slots=True)
+class _Job(Generic[T]):
+    work: Callable[[Transaction], T]
+    future: Future[T]
+    outcome: T | None = None
+    error: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.outcome)  # type: ignore[arg-type]
+
+
+class Database:
+    """The store's file, opened and migrated; close it, or use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file at `path`; raises SupervisorError when it cannot be used."""
+        self._path = path
+        self._told: Told = lambda events: None
+        self._jobs: queue.SimpleQueue[_Job[Anything] | None] = queue.SimpleQueue()
+        self._closed = False
+        with _translating(f"open the store {path}"):
+            self._writer = _engine(path, read_only=False)
+            self._connection = self._writer.connect()
+            migrate.upgrade(self._connection)
+        self._readers = _engine(path, read_only=True)
+        self._thread = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def tell(self, told: Told) -> None:
+        """Have `told` called, on the writer's thread and in order, with the events of each commit."""
+        self._told = told
+
+    def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
+        """Queue a write. Its future settles once the commit is on disk, or with the error it raised."""
+        if self._closed:
+            raise Unavailable("the store is closing; try again when the daemon is back")
+        future: Future[T] = Future()
+        self._jobs.put(_Job(work, future))
+        return future
+
+    def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run a write and wait for its commit; not for the event loop's thread."""
+        return self.submit(work).result()
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Run reads on one consistent view of the store."""
+        with _translating("read the store"), self._readers.connect() as connection:
+            return work(connection)
+
+    def close(self) -> None:
+        """Commit what was queued, then close; readers first."""
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.put(None)
+        self._thread.join()
+        self._readers.dispose()
+        self._connection.close()
+        self._writer.dispose()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _write_loop(self) -> None:
+        while True:
+            batch, last = self._next_batch()
+            if batch:
+                self._commit(batch)
+            if last:
+                return
+
+    def _next_batch(self) -> tuple[list[_Job[Anything]], bool]:
+        """All jobs that wait, at least one; and whether the queue was closed behind them."""
+        batch: list[_Job[Anything]] = []
+        job = self._jobs.get()
+        while job is not None:
+            if job.future.set_running_or_notify_cancel():
+                batch.append(job)
+            if len(batch) == MAX_BATCH or self._jobs.empty():
+                return batch, False
+            job = self._jobs.get()
+        return batch, True
+
+    def _commit(self, batch: list[_Job[Anything]]) -> None:
+        events: list[Envelope] = []
+        try:
+            with _translating("write to the store"), self._connection.begin():
+                for job in batch:
+                    events += self._run(job)
+        except BaseException as error:
+            for job in batch:
+                job.error = job.error or error
+        else:
+            if events:
+                self._told(events)
+        for job in batch:
+            job.settle()
+
+    def _run(self, job: _Job[Anything]) -> list[Envelope]:
+        transaction = Transaction(self._connection)
+        try:
+            with _translating("write to the store"), self._connection.begin_nested():
+                job.outcome = job.work(transaction)
+        except BaseException as error:
+            job.error = error
+            return []
+        return transaction.events
+
+
+def _engine(path: Path, *, read_only: bool) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        connect_args={"check_same_thread": False, "timeout": 10},
+        poolclass=QueuePool,
+        pool_size=8 if read_only else 1,
+        max_overflow=64 if read_only else 0,
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, record: object) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, so that reads are one snapshot too
+        for pragma in PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        if read_only:
+            connection.execute("PRAGMA query_only=ON")
+            connection.execute("PRAGMA wal_autocheckpoint=0")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+_SQLITE_ERRORS: tuple[tuple[str, type[SupervisorError], str], ...] = (
+    ("disk is full", ResourceExhausted, "free space on the file system of the daemon's root"),
+    ("locked", Unavailable, "another process writes to the file; only the daemon may"),
+    ("readonly", Unavailable, "the file or its folder is not writable"),
+    ("disk I/O error", Unavailable, "the kernel's log names the cause"),
+    ("malformed", Internal, "the file is damaged; restore a backup"),
+    ("not a database", Internal, "the file is damaged; restore a backup"),
+)
+
+
+@contextmanager
+def _translating(attempt: str) -> Iterator[None]:
+    """Turn SQLAlchemy's errors into ours; what the closures raise themselves passes through."""
+    try:
+        yield
+    except IntegrityError as error:
+        raise Internal(
+            f"{attempt}: {error.orig}: a rule of the schema was broken; please report this"
+        ) from error
+    except DBAPIError as error:
+        text = str(error.orig)
+        for sign, cls, advice in _SQLITE_ERRORS:
+            if sign in text:
+                raise cls(f"{attempt}: {text}: {advice}") from error
+        raise Internal(f"{attempt}: {text}") from error
+    except SQLAlchemyError as error:
+        raise Internal(f"{attempt}: {error}") from error

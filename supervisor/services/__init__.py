@@ -1,0 +1,1 @@
+"""containerd's gRPC services, one module each: read the request, call, convert the answer."""

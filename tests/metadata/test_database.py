@@ -1,0 +1,86 @@
+"""The writer, the readers, and migrations against the models."""
+
+import threading
+from concurrent.futures import Future, wait
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import insert, select, text
+
+from supervisor.errors import FailedPrecondition, Internal, Unavailable
+from supervisor.metadata import namespaces
+from supervisor.metadata.database import Database, Transaction
+from supervisor.metadata.schema import Base, NamespaceRow
+from supervisor.model.identifiers import namespace
+
+
+def names(database: Database) -> list[str]:
+    return [name for name, _ in database.read(namespaces.all_labels)]
+
+
+def test_the_newest_migration_is_the_models(database: Database) -> None:
+    differences = database.read(lambda c: compare_metadata(MigrationContext.configure(c), Base.metadata))
+    assert differences == []
+
+
+def test_what_was_written_is_there_after_reopening(tmp_path: Path) -> None:
+    with Database(tmp_path / "m.db") as database:
+        database.write(lambda tx: namespaces.create(tx, namespace("kept"), {"a": "ü"}))
+    with Database(tmp_path / "m.db") as database:
+        assert database.read(lambda c: namespaces.get(c, "kept")) == {"a": "ü"}
+
+
+def test_one_failing_write_of_a_batch_does_not_touch_the_others(database: Database) -> None:
+    gate = threading.Event()
+
+    def block(tx: Transaction) -> None:
+        gate.wait(10)
+
+    def create(name: str) -> Future[None]:
+        return database.submit(lambda tx: namespaces.create(tx, namespace(name), {}))
+
+    first = database.submit(block)  # while it runs, the rest gathers into one batch
+    futures = [create("a"), create("a"), create("b")]
+    gate.set()
+    wait([first, *futures], timeout=10)
+    assert [future.exception() is None for future in futures] == [True, False, True]
+    assert names(database) == ["a", "b"]
+
+
+def test_a_broken_rule_of_the_schema_is_an_internal_error(database: Database) -> None:
+    with pytest.raises(Internal, match="report"):
+        database.write(
+            lambda tx: [tx.execute(insert(NamespaceRow), {"name": "x", "labels": {}}) for _ in "ab"]
+        )
+
+
+def test_readers_cannot_write(database: Database) -> None:
+    with pytest.raises(Unavailable):
+        database.read(lambda connection: connection.execute(text("DELETE FROM namespaces")))
+
+
+def test_a_reader_sees_one_state(database: Database) -> None:
+    def read(connection: object) -> tuple[int, int]:
+        query = select(NamespaceRow.name)
+        before = len(connection.execute(query).all())  # type: ignore[attr-defined]
+        database.write(lambda tx: namespaces.touch(tx, namespace("late")))
+        return before, len(connection.execute(query).all())  # type: ignore[attr-defined]
+
+    assert database.read(read) == (0, 0)
+    assert names(database) == ["late"]
+
+
+def test_a_closed_store_refuses_writes(tmp_path: Path) -> None:
+    database = Database(tmp_path / "m.db")
+    database.close()
+    with pytest.raises(Unavailable):
+        database.submit(lambda tx: None)
+
+
+def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    with Database(tmp_path / "m.db") as database:
+        database.write(lambda tx: tx.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    with pytest.raises(FailedPrecondition, match="newer version"):
+        Database(tmp_path / "m.db")
