@@ -1,0 +1,1 @@
+"""The SDK: a typed asyncio client of containerd's API, for programs that run containers."""
