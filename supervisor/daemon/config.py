@@ -1,0 +1,209 @@
+"""The daemon's configuration: a TOML file of typed sections, overridden by the command line.
+
+Every setting has a default, so the file may be absent. A name that is not known, or a value of the
+wrong type, is an error that says where it stands: a setting that is silently ignored is a trap.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any as Anything
+
+from supervisor.errors import InvalidArgument
+
+DEFAULT_ROOT = "/var/lib/container-supervisor"
+DEFAULT_STATE = "/run/container-supervisor"
+LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Grpc:
+    """The socket that clients connect to; the shims' socket is its path with `.ttrpc` behind."""
+
+    address: str = f"{DEFAULT_STATE}/supervisor.sock"
+    uid: int = -1  # owner of the socket; -1 is the daemon's own
+    gid: int = -1
+    max_message_bytes: int = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What is logged on standard error, and how."""
+
+    level: str = "info"
+    format: str = "text"  # or json
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Blobs: whether a namespace may use another's without sending the bytes ('shared', 'isolated')."""
+
+    sharing_policy: str = "shared"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """Snapshotters: which are offered, and the mount options added to every overlay."""
+
+    drivers: tuple[str, ...] = ("overlayfs", "native")
+    overlay_mount_options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Which shim a runtime name starts: a path, or a name that is looked for on PATH."""
+
+    shims: Mapping[str, str] = field(
+        default_factory=lambda: {
+            "io.containerd.runc.v2": "containerd-shim-oci-v2",
+            "io.containerd.oci.v2": "containerd-shim-oci-v2",
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Bounds in seconds of what the daemon does with shims on its own account."""
+
+    task_state: float = 2.0
+    shim_load: float = 5.0
+    shim_cleanup: float = 5.0
+    shim_shutdown: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """The journal: how many events are kept, and how many a subscriber may lag behind."""
+
+    keep: int = 100_000
+    subscriber_bound: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings."""
+
+    root: str = DEFAULT_ROOT
+    state: str = DEFAULT_STATE
+    grpc: Grpc = Grpc()
+    log: Log = Log()
+    content: Content = Content()
+    snapshots: Snapshots = Snapshots()
+    runtime: Runtime = Runtime()
+    timeouts: Timeouts = Timeouts()
+    events: Events = Events()
+
+
+def load(path: Path | None) -> Config:
+    """Read the file at `path`, or the defaults; raises InvalidArgument that names file and setting."""
+    if path is None:
+        return Config()
+    try:
+        document = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise InvalidArgument(f"read the configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"read the configuration {path}: {error}") from error
+    try:
+        return parse(document)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"configuration {path}: {error}") from None
+
+
+def parse(document: Mapping[str, Anything]) -> Config:
+    """The configuration that a TOML document states; raises InvalidArgument."""
+    config: Config = _section(Config, document, "")
+    _require(config.log.level, LEVELS, "log.level")
+    _require(config.log.format, ("text", "json"), "log.format")
+    _require(config.content.sharing_policy, ("shared", "isolated"), "content.sharing_policy")
+    for driver in config.snapshots.drivers:
+        _require(driver, ("overlayfs", "native"), "snapshots.drivers")
+    return config
+
+
+def override(
+    config: Config, *, root: str | None, state: str | None, address: str | None, log_level: str | None
+) -> Config:
+    """The configuration with the command line's values in place of its own.
+
+    An address that nobody set lies in the state folder, wherever that is.
+    """
+    if address is None and config.grpc.address == Grpc().address and (state or config.state) != DEFAULT_STATE:
+        address = f"{state or config.state}/supervisor.sock"
+    return dataclasses.replace(
+        config,
+        root=root or config.root,
+        state=state or config.state,
+        grpc=dataclasses.replace(config.grpc, address=address or config.grpc.address),
+        log=dataclasses.replace(config.log, level=log_level or config.log.level),
+    )
+
+
+def dump(config: Config) -> str:
+    """The configuration as TOML text that `load` reads back."""
+    values = dataclasses.asdict(config)
+    sections = {name: value for name, value in values.items() if isinstance(value, dict)}
+    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if name not in sections]
+    for name, section in sections.items():
+        tables = {key: value for key, value in section.items() if isinstance(value, dict)}
+        lines += ["", f"[{name}]"]
+        lines += [f"{key} = {_toml(value)}" for key, value in section.items() if key not in tables]
+        for key, table in tables.items():
+            lines += ["", f"[{name}.{key}]"] + [f"{_toml(k)} = {_toml(v)}" for k, v in table.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    return json.dumps(value)  # numbers, strings, booleans and arrays are written alike in both
+
+
+def _require(value: str, allowed: tuple[str, ...], setting: str) -> None:
+    if value not in allowed:
+        raise InvalidArgument(f"{setting} is {value!r}, but must be one of {', '.join(allowed)}")
+
+
+def _section(cls: type[Anything], document: Mapping[str, Anything], where: str) -> Anything:
+    kinds = typing.get_type_hints(cls)
+    values = {}
+    for name, value in document.items():
+        setting = f"{where}{name}"
+        if name not in kinds:
+            near = difflib.get_close_matches(name, kinds, n=1)
+            hint = f"; did you mean {where}{near[0]}?" if near else ""
+            raise InvalidArgument(f"setting {setting} is not known{hint}")
+        values[name] = _value(kinds[name], value, setting)
+    return cls(**values)
+
+
+def _value(kind: Anything, value: Anything, setting: str) -> Anything:
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise InvalidArgument(f"{setting} must be a section, like [{setting}]")
+        return _section(typing.cast(type, kind), value, f"{setting}.")
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        return tuple(_value(str, item, f"{setting}[{i}]") for i, item in enumerate(_of(list, value, setting)))
+    if origin is Mapping:
+        return {key: _value(str, item, f"{setting}.{key}") for key, item in _of(dict, value, setting).items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    return _of(kind, value, setting)
+
+
+def _of(kind: type[Anything], value: Anything, setting: str) -> Anything:
+    if isinstance(value, bool) is not (kind is bool) or not isinstance(value, kind):
+        raise InvalidArgument(f"{setting} must be of type {_TOML_NAMES[kind]}, not {value!r}")
+    return value
+
+
+_TOML_NAMES: Mapping[type, str] = types.MappingProxyType(
+    {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "table"}
+)
