@@ -67,22 +67,22 @@ def label_edges(node_type: str, labels: Mapping[str, str]) -> list[Edge]:
     return list(_from_labels(node_type, labels))
 
 
-def add(transaction: Transaction, node: Node, edges: Iterable[Edge]) -> None:
+def add(tx: Transaction, node: Node, edges: Iterable[Edge]) -> None:
     """Write the edges of a node that has none yet."""
     rows = [_row(node, edge) for edge in _merged(edges)]
     if rows:
-        transaction.execute(insert(EdgeRow), rows)
+        tx.execute(insert(EdgeRow), rows)
 
 
-def replace(transaction: Transaction, node: Node, edges: Iterable[Edge]) -> None:
+def replace(tx: Transaction, node: Node, edges: Iterable[Edge]) -> None:
     """Make `edges` all that lead out of `node`."""
-    drop(transaction, node)
-    add(transaction, node, edges)
+    drop(tx, node)
+    add(tx, node, edges)
 
 
-def drop(transaction: Transaction, node: Node) -> None:
+def drop(tx: Transaction, node: Node) -> None:
     """Forget the edges out of `node`; what still points at it stays and is harmless."""
-    transaction.execute(delete(EdgeRow).where(leaving(node)))
+    tx.execute(delete(EdgeRow).where(leaving(node)))
 
 
 def leaving(node: Node) -> ColumnElement[bool]:

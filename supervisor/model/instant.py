@@ -12,6 +12,7 @@ from supervisor.errors import InvalidArgument
 Nanoseconds = NewType("Nanoseconds", int)
 
 SECOND = 1_000_000_000
+EPOCH = Nanoseconds(0)
 
 # What Go's zero time.Time becomes as a protobuf Timestamp: year 1. "Has not exited yet" on the wire.
 GO_ZERO_SECONDS = -62_135_596_800

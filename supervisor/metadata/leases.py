@@ -1,0 +1,173 @@
+"""Leases and what they hold (containerd: core/metadata/leases.go). Rules: contract 1.3 and 8.
+
+A lease's resources are edges out of it. They need not exist, and they do not end with the objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection, RowMapping, and_, delete, exists, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.sql import ColumnElement
+
+from supervisor.errors import AlreadyExists, InvalidArgument, NotFound, Unimplemented
+from supervisor.metadata import edges, namespaces
+from supervisor.metadata.database import Transaction
+from supervisor.metadata.edges import Node
+from supervisor.metadata.schema import EdgeRow, LeaseRow
+from supervisor.model.digest import digest
+from supervisor.model.filters import Filter
+from supervisor.model.identifiers import Namespace
+from supervisor.model.instant import Nanoseconds, parse_rfc3339
+from supervisor.model.lease import EXPIRE_LABEL, Lease, Resource, generated_id
+from supervisor.model.predicate import predicate
+
+_COLUMNS = LeaseRow.__table__.columns
+_SNAPSHOTS = "snapshots"
+_PLURALS = {"content": edges.CONTENT, "images": edges.IMAGE, "ingests": edges.INGEST}
+_SINGULARS = {node_type: plural for plural, node_type in _PLURALS.items()}
+
+
+def create(tx: Transaction, namespace: Namespace, lease: Lease) -> Lease:
+    """Store a new lease, under an id made here if it has none; raises AlreadyExists.
+
+    Neither id nor labels have rules. A label `containerd.io/gc.expire` that is no time never expires.
+    """
+    stored = replace(lease, id=lease.id or generated_id(tx.now), created_at=tx.now)
+    namespaces.touch(tx, namespace)
+    values = {
+        "namespace": namespace,
+        "id": stored.id,
+        "labels": stored.labels,
+        "created_at": stored.created_at,
+        "expires_at": _expiry(stored),
+    }
+    if not tx.execute(insert(LeaseRow).on_conflict_do_nothing(), values).rowcount:
+        raise AlreadyExists(f"lease {stored.id!r} in namespace {namespace!r}")
+    return stored
+
+
+def remove(tx: Transaction, namespace: Namespace, id_: str) -> None:
+    """Delete a lease with its hold on its resources; raises NotFound."""
+    if not tx.execute(delete(LeaseRow).where(_is(namespace, id_))).rowcount:
+        raise NotFound(f"lease {id_!r} in namespace {namespace!r}")
+    edges.drop(tx, _node(namespace, id_))
+
+
+def find(connection: Connection, namespace: Namespace, filters: Sequence[Filter] = ()) -> list[Lease]:
+    """The leases that pass the filters, in byte order of their ids."""
+    query = select(*_COLUMNS).where(LeaseRow.namespace == namespace).order_by(LeaseRow.id)
+    wanted = predicate(filters)
+    found = map(_value, connection.execute(query).mappings())
+    return [lease for lease in found if wanted(lease.field)]
+
+
+def add_resource(tx: Transaction, namespace: Namespace, id_: str, resource: Resource) -> None:
+    """Have a lease hold a resource; raises NotFound for the lease first, then what the resource breaks."""
+    _require(tx.connection, namespace, id_)
+    _hold(tx, namespace, id_, _node_type(resource), resource.id)
+
+
+def remove_resource(tx: Transaction, namespace: Namespace, id_: str, resource: Resource) -> None:
+    """Have a lease let go of a resource, whether it held it or not; raises as `add_resource`."""
+    _require(tx.connection, namespace, id_)
+    detach(tx, namespace, id_, _node_type(resource), resource.id)
+
+
+def resources(connection: Connection, namespace: Namespace, id_: str) -> list[Resource]:
+    """What a lease holds: content, images, ingests, snapshots by snapshotter, each by id. Raises NotFound."""
+    _require(connection, namespace, id_)
+    query = select(EdgeRow.target_type, EdgeRow.target_key).where(edges.leaving(_node(namespace, id_)))
+    return sorted(Resource(_resource_type(node_type), key) for node_type, key in connection.execute(query))
+
+
+def attach(tx: Transaction, namespace: Namespace, lease_id: str | None, node_type: str, key: str) -> None:
+    """Have the lease of a call hold what the call makes; without a lease nothing happens.
+
+    `node_type` is one of `supervisor.metadata.edges`. Raises NotFound for a lease that does not exist.
+    """
+    if lease_id is None:
+        return
+    if not _exists(tx.connection, namespace, lease_id):
+        raise NotFound("lease does not exist")
+    _hold(tx, namespace, lease_id, node_type, key)
+
+
+def detach(tx: Transaction, namespace: Namespace, lease_id: str | None, node_type: str, key: str) -> None:
+    """Have the lease of a call let go; nothing happens when lease or hold is missing."""
+    if lease_id is None:
+        return
+    held = and_(
+        edges.leaving(_node(namespace, lease_id)),
+        EdgeRow.target_type == node_type,
+        EdgeRow.target_key == key,
+    )
+    tx.execute(delete(EdgeRow).where(held))
+
+
+def _hold(tx: Transaction, namespace: Namespace, id_: str, node_type: str, key: str) -> None:
+    values = {
+        "namespace": namespace,
+        "source_type": edges.LEASE,
+        "source_key": id_,
+        "kind": edges.HOLDS,
+        "target_type": node_type,
+        "target_key": key,
+        "condition": "",
+    }
+    tx.execute(insert(EdgeRow).on_conflict_do_nothing(), values)
+
+
+def _is(namespace: Namespace, id_: str) -> ColumnElement[bool]:
+    return and_(LeaseRow.namespace == namespace, LeaseRow.id == id_)
+
+
+def _exists(connection: Connection, namespace: Namespace, id_: str) -> bool:
+    return bool(connection.execute(select(exists().where(_is(namespace, id_)))).scalar_one())
+
+
+def _require(connection: Connection, namespace: Namespace, id_: str) -> None:
+    if not _exists(connection, namespace, id_):
+        raise NotFound(f"lease {id_!r} in namespace {namespace!r}")
+
+
+def _node(namespace: Namespace, id_: str) -> Node:
+    return Node(namespace, edges.LEASE, id_)
+
+
+def _value(row: RowMapping) -> Lease:
+    return Lease(row["id"], row["labels"], row["created_at"])
+
+
+def _expiry(lease: Lease) -> Nanoseconds | None:
+    text = lease.labels.get(EXPIRE_LABEL)
+    try:
+        return parse_rfc3339(text) if text else None
+    except InvalidArgument:
+        return None
+
+
+def _node_type(resource: Resource) -> str:
+    """The node that a resource names; raises InvalidArgument, or Unimplemented for an unknown type."""
+    name, *rest = resource.type.split("/")
+    if not resource.id:
+        raise InvalidArgument(f"lease resource of type {resource.type!r}: the id must not be empty")
+    if name == _SNAPSHOTS:
+        if len(rest) != 1 or not rest[0]:
+            raise InvalidArgument(f"lease resource type {resource.type!r} must be snapshots/SNAPSHOTTER")
+        return edges.snapshot_type(rest[0])
+    if name not in _PLURALS:
+        raise Unimplemented(f"lease resource type {resource.type!r}")
+    if rest:
+        raise InvalidArgument(f"lease resource type {resource.type!r} must be {name}")
+    if name == "content":
+        digest(resource.id)
+    return _PLURALS[name]
+
+
+def _resource_type(node_type: str) -> str:
+    if node_type.startswith(edges.SNAPSHOT_PREFIX):
+        return f"{_SNAPSHOTS}/{node_type.removeprefix(edges.SNAPSHOT_PREFIX)}"
+    return _SINGULARS[node_type]
