@@ -1,0 +1,1 @@
+"""Snapshot drivers: folders and mounts as data (containerd: core/snapshots, plugins/snapshots)."""
