@@ -1,0 +1,1 @@
+"""Telling subscribers of events (containerd: core/events)."""

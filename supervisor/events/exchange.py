@@ -1,0 +1,106 @@
+"""The exchange: hands each committed event to all who subscribed (containerd: core/events/exchange).
+
+The store's writer tells it of events, in the order of the journal; it passes them to the event loop and
+never waits for a subscriber. Each subscriber has a queue of bounded length: one that does not keep up
+gets what is in its queue and then ResourceExhausted, and can read on from the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from supervisor.errors import ResourceExhausted
+from supervisor.events.payload import fields_of
+from supervisor.model.event import Envelope
+from supervisor.model.filters import Filter
+from supervisor.model.predicate import Lookup, Predicate, predicate
+
+log = logging.getLogger(__name__)
+
+QUEUE_BOUND = 16_384
+"""Events that wait for one subscriber at most: some seconds of a storm, a few megabytes."""
+
+
+class Subscription:
+    """Events of one subscriber, as an asynchronous iterator that ends when the exchange closes."""
+
+    def __init__(self, wanted: Predicate, bound: int) -> None:
+        self._wanted = wanted
+        self._bound = bound
+        self._queue: deque[Envelope] = deque()
+        self._changed = asyncio.Event()
+        self._ended = False
+        self._overflowed = False
+
+    def offer(self, envelope: Envelope, lookup: Lookup) -> None:
+        """Queue the event if it is wanted; never blocks."""
+        if self._ended or not self._wanted(lookup):
+            return
+        if len(self._queue) < self._bound:
+            self._queue.append(envelope)
+        else:
+            self._ended = self._overflowed = True
+        self._changed.set()
+
+    def end(self) -> None:
+        """Let the iterator end behind what is queued."""
+        self._ended = True
+        self._changed.set()
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Envelope:
+        while not self._queue:
+            if self._overflowed:
+                raise ResourceExhausted(
+                    f"subscription: more than {self._bound} events waited for this subscriber;"
+                    " subscribe again, read faster or filter"
+                )
+            if self._ended:
+                raise StopAsyncIteration
+            self._changed.clear()
+            await self._changed.wait()
+        return self._queue.popleft()
+
+
+class Exchange:
+    """Belongs to one event loop; `tell` may be called from any thread, all else only there."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, queue_bound: int = QUEUE_BOUND) -> None:
+        self._loop = loop
+        self._queue_bound = queue_bound
+        self._subscriptions: set[Subscription] = set()
+
+    def tell(self, envelopes: Sequence[Envelope]) -> None:
+        """Pass on events that are on disk; for `Database.tell`."""
+        try:
+            self._loop.call_soon_threadsafe(self._deliver, envelopes)
+        except RuntimeError:
+            # The loop is closed: the daemon is stopping and nobody listens. The journal has them.
+            log.debug("%d events told to nobody: the event loop is closed", len(envelopes))
+
+    @contextmanager
+    def subscribe(self, filters: Sequence[Filter] = ()) -> Iterator[Subscription]:
+        """All events from now on that pass the filters, until the context ends."""
+        subscription = Subscription(predicate(filters), self._queue_bound)
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+
+    def close(self) -> None:
+        """End all subscriptions, so that their streams can."""
+        for subscription in self._subscriptions:
+            subscription.end()
+
+    def _deliver(self, envelopes: Sequence[Envelope]) -> None:
+        for envelope in envelopes:
+            lookup = fields_of(envelope)
+            for subscription in self._subscriptions:
+                subscription.offer(envelope, lookup)
