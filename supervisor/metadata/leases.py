@@ -88,11 +88,15 @@ def attach(tx: Transaction, namespace: Namespace, lease_id: str | None, node_typ
 
     `node_type` is one of `supervisor.metadata.edges`. Raises NotFound for a lease that does not exist.
     """
-    if lease_id is None:
-        return
-    if not _exists(tx.connection, namespace, lease_id):
+    check(tx.connection, namespace, lease_id)
+    if lease_id is not None:
+        _hold(tx, namespace, lease_id, node_type, key)
+
+
+def check(connection: Connection, namespace: Namespace, lease_id: str | None) -> None:
+    """Raise NotFound when a call names a lease that does not exist."""
+    if lease_id is not None and not _exists(connection, namespace, lease_id):
         raise NotFound("lease does not exist")
-    _hold(tx, namespace, lease_id, node_type, key)
 
 
 def detach(tx: Transaction, namespace: Namespace, lease_id: str | None, node_type: str, key: str) -> None:
