@@ -28,8 +28,9 @@ class Introspection(rpc.IntrospectionServicer):
     """Tells what this daemon is made of; needs no namespace."""
 
     def __init__(self, root: Path, plugins: Sequence[PluginRecord]) -> None:
+        """`plugins` is read at each call, so that it may still grow."""
         self._root = root
-        self._plugins = tuple(plugins)
+        self._plugins = plugins
 
     async def Plugins(self, request: pb.PluginsRequest, context: Context) -> pb.PluginsResponse:
         """The plugins that pass the filters, in the order in which they were made."""
