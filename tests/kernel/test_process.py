@@ -1,0 +1,59 @@
+"""Processes: names that cannot be reused, waiting, scores."""
+
+import os
+import signal
+import subprocess
+import sys
+
+from supervisor.kernel import process
+
+
+def test_a_process_is_ended_and_waited_for() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    assert process.start_ticks(child.pid) > 0
+    assert process.terminate_and_wait(child.pid)
+    assert child.wait() == -signal.SIGKILL
+    assert process.terminate_and_wait(child.pid)
+
+
+def test_waiting_has_an_end() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    pidfd = os.pidfd_open(child.pid)
+    try:
+        assert not process.wait_for_exit(pidfd, 0)
+        child.kill()
+        assert process.wait_for_exit(pidfd, 30)
+    finally:
+        os.close(pidfd)
+        child.wait()
+
+
+def test_orphans_come_to_the_subreaper() -> None:
+    script = (
+        "import os, subprocess, sys\n"
+        "from supervisor.kernel.process import set_child_subreaper, set_name\n"
+        "set_child_subreaper(); set_name('a-subreaper')\n"
+        "print(subprocess.check_output(['sh', '-c', '(sleep 0.01; exit 7) >/dev/null & echo $!']).decode())\n"
+        "print(os.waitpid(-1, 0)[1] >> 8, open('/proc/self/comm').read())\n"
+    )
+    out = subprocess.check_output([sys.executable, "-c", script], text=True).split()
+    assert out[1:] == ["7", "a-subreaper"]
+
+
+def test_a_score_below_what_is_allowed_is_raised() -> None:
+    wanted = process.allowed_oom_score_adj(-1000)
+    if process.has_capability(process.CAP_SYS_RESOURCE):
+        assert wanted == -1000
+    else:
+        assert wanted == process.oom_score_adj()
+    assert process.allowed_oom_score_adj(5000) == 1000
+
+
+def test_a_score_is_set() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        assert process.set_oom_score_adj(child.pid, 700) == 700
+        assert process.oom_score_adj(child.pid) == 700
+    finally:
+        child.kill()
+        child.wait()
