@@ -109,6 +109,6 @@ def _capset(mask: int) -> None:
 
 
 def in_user_namespace() -> bool:
-    """Whether this process is root of less than the machine, so that trusted xattrs and devices are denied."""
+    """Whether this process is root of less than the machine: trusted xattrs and devices are denied."""
     with open("/proc/self/uid_map", encoding="ascii") as file:
         return file.read().split() != ["0", "0", "4294967295"]

@@ -1,0 +1,1 @@
+"""Layers as archives: applied to a tree, compared with another (containerd: core/diff, pkg/archive)."""

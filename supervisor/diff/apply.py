@@ -1,0 +1,84 @@
+"""A layer applied to the mounts of a snapshot (containerd: core/diff, Applier; contract 9.1).
+
+blob -> decompressed -> sha256 of all that comes out -> pipe -> the worker's tar reader. Whoever asked
+compares the digest with the image's own; what was unpacked must be discarded when they differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from supervisor.diff import media_types
+from supervisor.diff.compression import Readable, decompress
+from supervisor.diff.finishing import finish
+from supervisor.diff.target import Target, plan
+from supervisor.diff.unpacking import unpack
+from supervisor.errors import SupervisorError
+from supervisor.kernel.confine import in_user_namespace
+from supervisor.kernel.files import sync_filesystem
+from supervisor.model.digest import Digest, from_hash
+from supervisor.model.mount import Mount
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What came out of a blob: the descriptor of its uncompressed tar, as it was unpacked."""
+
+    media_type: str
+    digest: Digest
+    size: int
+
+
+def apply(blob: Readable, media_type: str, mounts: Sequence[Mount], *, tmp_root: Path, sync: bool) -> Applied:
+    """Unpack the layer `blob` of `media_type` into `mounts`; with `sync` it is on disk when this returns.
+
+    Mounts that have to be performed are so in the worker's own namespace, at a folder below `tmp_root`.
+    Raises SupervisorError naming what failed; the tree may then hold part of the layer.
+    """
+    target = plan(mounts, in_user_namespace=in_user_namespace())
+    counted = _Counted(decompress(blob, by_magic=media_types.may_be_compressed(media_type)))
+    try:
+        with _mount_point(target, tmp_root) as point:
+            report = unpack(counted, target, point, sync=sync and not target.marks)
+        if target.marks:
+            finish(target.root, target.lowers, report)
+            if sync:
+                sync_filesystem(Path(target.root))
+    except OSError as error:
+        raise SupervisorError(f"apply a layer to {target.root or 'its mounts'}: {error}") from error
+    return Applied(media_types.APPLIED, from_hash(counted.hash), counted.size)
+
+
+@contextmanager
+def _mount_point(target: Target, tmp_root: Path) -> Iterator[str]:
+    """A folder to mount on; it stays empty on this side, because the worker has mounts of its own."""
+    if not target.mounts:
+        yield target.root
+        return
+    tmp_root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    point = tempfile.mkdtemp(prefix="apply-", dir=tmp_root)
+    try:
+        yield point
+    finally:
+        os.rmdir(point)
+
+
+class _Counted:
+    """The pieces of a stream, with the digest and the number of the bytes that went through."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = pieces
+        self.hash = hashlib.sha256()
+        self.size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self.hash.update(piece)
+            self.size += len(piece)
+            yield piece
