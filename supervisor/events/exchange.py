@@ -94,6 +94,11 @@ class Exchange:
         finally:
             self._subscriptions.discard(subscription)
 
+    @property
+    def subscribers(self) -> int:
+        """How many subscriptions there are now."""
+        return len(self._subscriptions)
+
     def close(self) -> None:
         """End all subscriptions, so that their streams can."""
         for subscription in self._subscriptions:

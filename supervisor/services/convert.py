@@ -10,7 +10,7 @@ from supervisor.api.types import descriptor_pb2, event_pb2, mount_pb2, platform_
 from supervisor.errors import InvalidArgument
 from supervisor.model.any import Any
 from supervisor.model.descriptor import Descriptor
-from supervisor.model.digest import digest
+from supervisor.model.digest import Digest
 from supervisor.model.event import Envelope
 from supervisor.model.instant import SECOND, Nanoseconds
 from supervisor.model.mount import Mount
@@ -51,8 +51,8 @@ def from_instant(instant: Nanoseconds) -> Timestamp:
 
 
 def to_descriptor(message: descriptor_pb2.Descriptor) -> Descriptor:
-    """A descriptor; raises InvalidArgument for a malformed digest."""
-    return Descriptor(message.media_type, digest(message.digest), message.size, dict(message.annotations))
+    """A descriptor as it came: whoever uses its digest checks it."""
+    return Descriptor(message.media_type, Digest(message.digest), message.size, dict(message.annotations))
 
 
 def from_descriptor(descriptor: Descriptor) -> descriptor_pb2.Descriptor:
