@@ -1,0 +1,35 @@
+"""Shims that a killed daemon was just starting: processes that no store knows of."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from supervisor.kernel.process import terminate_and_wait
+from supervisor.shimv2.bundle import Bundle
+
+log = logging.getLogger(__name__)
+
+
+def kill_starting(bundle: Bundle, grpc_address: str, keep: Collection[int]) -> None:
+    """Kill the processes of a half-made task's shim, `start` and server alike, except those in `keep`.
+
+    They are known by their command line, which names the daemon's socket, the namespace and the id.
+    """
+    for pid in _started_for(bundle, grpc_address):
+        if pid not in keep:
+            log.warning("killing process %d, a shim that %s was left with", pid, bundle.path)
+            terminate_and_wait(pid)
+
+
+def _started_for(bundle: Bundle, grpc_address: str) -> Iterator[int]:
+    wanted = {("-namespace", bundle.namespace), ("-id", bundle.id), ("-address", grpc_address)}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue  # it ended meanwhile
+        if wanted <= set(pairwise(arguments)):
+            yield int(folder.name)

@@ -1,0 +1,201 @@
+"""Making tasks and keeping hold of them (containerd: core/runtime/v2/task_manager.go, shim_manager.go).
+
+The order of a create is what a restart relies on: row, bundle, shim, its address in the row, the
+shim's Create, row 'created'. Whatever fails or is given up on the way is undone in full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from supervisor.api.runtime.task.v3 import shim_pb2 as pb
+from supervisor.api.types.mount_pb2 import Mount as MountMessage
+from supervisor.blocking import in_thread
+from supervisor.errors import AlreadyExists, NotFound, SupervisorError, Unavailable
+from supervisor.metadata import tasks as rows
+from supervisor.metadata.store import Store
+from supervisor.model.any import Any
+from supervisor.model.identifiers import ContainerId, Namespace
+from supervisor.model.mount import Mount
+from supervisor.model.task import Exit, ShimRecord, Stdio, TaskRecord, TaskState
+from supervisor.shimv2.background import Background
+from supervisor.shimv2.binary import ShimBinaries
+from supervisor.shimv2.bootstrap import encode_answer_json
+from supervisor.shimv2.bundle import Bundle
+from supervisor.shimv2.client import ShimClient
+from supervisor.shimv2.naming import shim_path
+from supervisor.shimv2.options import completed
+from supervisor.shimv2.reconcile import Reconciliation
+from supervisor.shimv2.removal import Removal
+from supervisor.shimv2.settings import ShimSettings
+from supervisor.shimv2.shim_log import opened
+from supervisor.shimv2.tasks import Phase, Registry, Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """What a client asks for. `options` are of the task or else of its container, never merged."""
+
+    namespace: Namespace
+    id: ContainerId
+    runtime: str
+    spec: bytes
+    options: Any | None = None
+    rootfs: tuple[Mount, ...] = ()
+    stdio: Stdio = field(default_factory=Stdio)
+
+
+class Manager:
+    """All tasks of this daemon, while inside its `async with`; shims live on when it ends."""
+
+    def __init__(self, settings: ShimSettings, store: Store) -> None:
+        self.settings = settings
+        self._store = store
+        self._registry = Registry()
+        self._background = Background()
+        self._binaries = ShimBinaries(settings)
+        self._removal = Removal(settings, store, self._binaries, self._registry)
+        self._stopping = False
+
+    async def __aenter__(self) -> Manager:
+        """Take over what an earlier daemon left; when this returns, every task is known."""
+        await self._background.__aenter__()
+        await in_thread(self._make_folders)
+        reconciliation = Reconciliation(self.settings, self._store, self._registry, self._removal)
+        for task in await reconciliation.run():
+            self._publish(task)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._stopping = True
+        await self._background.__aexit__(None, None, None)
+        for task in self._registry:
+            task.disconnect()
+            if not task.ended.done():
+                task.ended.set_exception(Unavailable("the daemon is stopping; the task runs on"))
+                task.ended.exception()  # nobody has to be waiting
+
+    def get(self, namespace: str, id_: str) -> Task:
+        """A task; raises NotFound, also while it is being made."""
+        task = self._registry.find(namespace, id_)
+        if task is None:
+            raise NotFound(f"task {id_} not found")
+        return task
+
+    def of(self, namespace: str) -> list[Task]:
+        """The tasks of a namespace."""
+        return self._registry.of(namespace)
+
+    async def create(self, wanted: NewTask) -> int:
+        """Make a task; answers the pid of its process, which waits for Start.
+
+        Raises AlreadyExists; otherwise the cause, and then nothing of the task is left.
+        """
+        binary = self._binary(wanted.runtime)
+        options = completed(wanted.options, binary, self.settings.runtime_root)
+        task = Task(Bundle.of(self.settings, wanted.namespace, wanted.id), binary)
+        self._registry.add(task)
+        try:
+            await self._store.write(rows.begin, _record(wanted, task))
+            pid = await self._make(task, wanted, options)
+        except AlreadyExists:
+            # Only the row can say so here: an object that was set aside at start keeps its name.
+            self._registry.drop(task)
+            raise
+        except BaseException:
+            await self._background.carry(self._removal.abandon(task))
+            raise
+        self._publish(task)
+        return pid
+
+    async def delete(self, task: Task) -> Exit:
+        """Delete a task that has ended, or was never started; raises SupervisorError when it still runs."""
+        if task.phase in (Phase.DELETING, Phase.LOST):
+            await asyncio.shield(task.ended)
+            raise NotFound(f"task {task.id} not found")
+        return await self._background.carry(self._removal.delete(task))
+
+    def _binary(self, runtime: str) -> Path:
+        try:
+            return shim_path(runtime, self.settings.runtimes)
+        except SupervisorError as error:
+            raise SupervisorError(f"failed to start shim: failed to resolve runtime path: {error}") from error
+
+    async def _make(self, task: Task, wanted: NewTask, options: Any | None) -> int:
+        try:
+            await in_thread(task.bundle.create, wanted.spec)
+            task.starting = self._background.start(self._start_shim(task, options))
+            await asyncio.shield(task.starting)
+        except SupervisorError as error:
+            raise type(error)(f"failed to start shim: {error}") from error
+        request = _create_request(task, wanted, options)
+        try:
+            pid = (await task.call("Create", request, pb.CreateTaskResponse)).pid
+        except SupervisorError as error:
+            raise type(error)(f"failed to create shim task: {error}") from error
+        await self._store.write(rows.created, task.namespace, task.id, pid)
+        return pid
+
+    async def _start_shim(self, task: Task, options: Any | None) -> None:
+        """Start the shim, store where it is, connect. Not cut short when the client leaves: a shim that
+        nobody knows of could not be stopped any more."""
+        task.log = opened(task.bundle.log, f"{task.namespace}/{task.id}")
+        address = await self._binaries.start(task.binary, task.bundle, options)
+        task.address = address.address
+        shim = ShimRecord(str(task.binary), address.address, address.version, address.protocol)
+        await self._store.write(rows.shim_started, task.namespace, task.id, shim)
+        # Other daemons find a bundle's shim by these two; so our tasks can be taken over by them.
+        (task.bundle.path / "shim-binary-path").write_text(str(task.binary))
+        (task.bundle.path / "bootstrap.json").write_bytes(encode_answer_json(address))
+        task.shim = await ShimClient.connect(address, task.namespace)
+
+    def _publish(self, task: Task) -> None:
+        """Let clients see a task, and watch its shim from now on."""
+        task.phase = Phase.READY
+        if task.shim is not None:
+            task.shim.closed.add_done_callback(lambda _: self._shim_gone(task))
+
+    def _shim_gone(self, task: Task) -> None:
+        if task.phase is Phase.READY and not self._stopping:
+            log.warning("the shim of task %s/%s is gone", task.namespace, task.id)
+            self._background.start(self._removal.lost(task))
+
+    def _make_folders(self) -> None:
+        for folder in (self.settings.bundles, self.settings.works, self.settings.runtime_root):
+            folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.settings.socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _record(wanted: NewTask, task: Task) -> TaskRecord:
+    return TaskRecord(
+        namespace=wanted.namespace,
+        id=wanted.id,
+        state=TaskState.CREATING,
+        bundle=str(task.bundle.path),
+        runtime=wanted.runtime,
+        shim=ShimRecord(str(task.binary)),
+        stdio=wanted.stdio,
+    )
+
+
+def _create_request(task: Task, wanted: NewTask, options: Any | None) -> pb.CreateTaskRequest:
+    request = pb.CreateTaskRequest(
+        id=wanted.id,
+        bundle=str(task.bundle.path),
+        rootfs=[
+            MountMessage(type=mount.type, source=mount.source, target=mount.target, options=mount.options)
+            for mount in wanted.rootfs
+        ],
+        terminal=wanted.stdio.terminal,
+        stdin=wanted.stdio.stdin,
+        stdout=wanted.stdio.stdout,
+        stderr=wanted.stdio.stderr,
+    )
+    if options is not None:
+        request.options.type_url, request.options.value = options.type_url, options.value
+    return request

@@ -1,0 +1,144 @@
+"""How tasks end: deleted by a client, given up half made, or lost with their shim.
+
+(containerd: core/runtime/v2/shim.go, cleanupAfterDeadShim; contract 4.3 to 4.5.) Every step can be
+repeated, and the row goes last: a crash anywhere in between is finished by the next daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+from google.protobuf.empty_pb2 import Empty
+
+from supervisor.api.runtime.task.v3 import shim_pb2 as pb
+from supervisor.blocking import in_thread
+from supervisor.errors import NotFound, SupervisorError
+from supervisor.metadata import tasks as rows
+from supervisor.metadata.store import Store
+from supervisor.model import instant
+from supervisor.model.instant import SECOND, Nanoseconds
+from supervisor.model.task import Exit
+from supervisor.shimv2.binary import ShimBinaries
+from supervisor.shimv2.naming import is_own
+from supervisor.shimv2.settings import ShimSettings
+from supervisor.shimv2.tasks import Phase, Registry, Task
+from supervisor.ttrpc.calls import ConnectionClosed
+from supervisor.ttrpc.peer import plain_path
+
+UNKNOWN_STATUS = 255
+START_PATIENCE = 10.0  # seconds that a shim's `start` gets when its caller has left
+
+log = logging.getLogger(__name__)
+
+
+class Removal:
+    """Takes tasks apart."""
+
+    def __init__(
+        self, settings: ShimSettings, store: Store, binaries: ShimBinaries, registry: Registry
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._binaries = binaries
+        self._registry = registry
+
+    async def delete(self, task: Task) -> Exit:
+        """Delete a task on a client's behalf; answers how it had ended.
+
+        Raises SupervisorError, with the task untouched, when the shim refuses: it still runs.
+        """
+        former = await self._store.write(rows.begin_delete, task.namespace, task.id)
+        task.phase = Phase.DELETING
+        try:
+            end = await self._delete_in_shim(task)
+        except ConnectionClosed as error:
+            await self.lost(task)
+            raise SupervisorError(f"failed to delete task: {error}") from error
+        except SupervisorError as error:
+            await self._store.write(rows.set_state, task.namespace, task.id, former)
+            task.phase = Phase.READY
+            raise SupervisorError(f"failed to delete task: {error.wire_text()}") from error
+        await self._shut_down(task)
+        await self.finish(task, end, clean=is_own(task.binary))
+        return end
+
+    async def finish(self, task: Task, end: Exit, *, clean: bool) -> None:
+        """The rest of a delete, after the shim: its binary's clean-up, the folders, the row."""
+        if not clean:
+            await self._clean_up(task)
+        await in_thread(task.bundle.remove)
+        await self._store.write(rows.remove, task.namespace, task.id)
+        self._registry.drop(task)
+        task.settle(end)
+
+    async def abandon(self, task: Task) -> None:
+        """Undo a task that was not made to the end. Nobody was told of it, so no event tells of this."""
+        if task.starting is not None:
+            with suppress(SupervisorError, TimeoutError, OSError):
+                await asyncio.wait_for(task.starting, START_PATIENCE)
+        if task.shim is not None:
+            with suppress(SupervisorError):
+                request = pb.DeleteRequest(id=task.id)
+                await task.call("Delete", request, pb.DeleteResponse, self._settings.timeouts.shim_cleanup)
+            await self._shut_down(task)
+        await self.finish(task, Exit(0, UNKNOWN_STATUS, instant.now()), clean=False)
+
+    async def lost(self, task: Task) -> None:
+        """Clean up after a shim that died, and tell how its task ended as far as that can be known."""
+        task.phase = Phase.LOST
+        task.disconnect()
+        end = await self._clean_up(task)
+        await self._remove_socket(task)
+        try:
+            await in_thread(task.bundle.remove)
+        except (SupervisorError, OSError) as error:
+            log.error("the bundle of task %s/%s stays: %s", task.namespace, task.id, error)
+        known = await self._store.write(rows.lost, task.namespace, task.id, end)
+        self._registry.drop(task)
+        task.settle(known)
+
+    async def _delete_in_shim(self, task: Task) -> Exit:
+        try:
+            answer = await task.call("Delete", pb.DeleteRequest(id=task.id), pb.DeleteResponse)
+        except NotFound:
+            return await self.recorded_exit(task)
+        moment = Nanoseconds(answer.exited_at.seconds * SECOND + answer.exited_at.nanos)
+        return Exit(answer.pid, answer.exit_status, moment)
+
+    async def recorded_exit(self, task: Task) -> Exit:
+        """How a task ended by the store; unknown when no exit came."""
+        known = await self._store.read(rows.exit_of, task.namespace, task.id, "")
+        return known or Exit(0, UNKNOWN_STATUS, instant.now())
+
+    async def _shut_down(self, task: Task) -> None:
+        """Have the shim exit and wait until it has; one that serves other tasks stays."""
+        limit = self._settings.timeouts.shim_shutdown
+        try:
+            await task.call("Shutdown", pb.ShutdownRequest(id=task.id), Empty, limit)
+            if task.shim is not None and not self._registry.is_shared(task):
+                await asyncio.wait_for(asyncio.shield(task.shim.closed), limit)
+        except ConnectionClosed:
+            pass  # it exited before it could answer
+        except (SupervisorError, TimeoutError) as error:
+            log.warning("the shim of task %s/%s did not exit: %s", task.namespace, task.id, error)
+        task.disconnect()
+
+    async def _clean_up(self, task: Task) -> Exit:
+        """Run the shim binary's `delete`; a bundle that was never made needs none."""
+        if not task.bundle.path.is_dir():
+            return Exit(0, UNKNOWN_STATUS, instant.now())
+        try:
+            end = await self._binaries.delete(task.binary, task.bundle)
+        except SupervisorError as error:
+            log.warning("clean-up of task %s/%s: %s", task.namespace, task.id, error)
+            return Exit(0, UNKNOWN_STATUS, instant.now())
+        return end if end.exited_at > 0 else Exit(end.pid, end.status, instant.now())
+
+    async def _remove_socket(self, task: Task) -> None:
+        """A killed shim leaves its socket; ours are in a folder that only we use."""
+        path = Path(plain_path(task.address))
+        if path.parent == self._settings.socket_dir and not self._registry.is_shared(task):
+            await in_thread(path.unlink, missing_ok=True)
