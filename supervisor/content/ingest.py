@@ -107,23 +107,22 @@ class IngestWriter:
         self._folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):  # a commit that failed half way has made it read-only
             os.chmod(self._folder / "data", INGEST_MODE)
-        self._descriptor = os.open(
+        descriptor = os.open(
             self._folder / "data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, INGEST_MODE
         )
         try:
             if not (self._folder / "startedat").exists():
                 self._describe(total)
             status = read_status(self._folder)
-            self._total, self._started_at, self._updated_at = (
-                status.total,
-                status.started_at,
-                status.updated_at,
-            )
             self._hash = hashlib.sha256()
-            self._offset = _feed(self._descriptor, self._hash.update)
+            self._offset = _feed(descriptor, self._hash.update)
         except BaseException:
-            os.close(self._descriptor)
+            os.close(descriptor)
             raise
+        self._descriptor = descriptor
+        self._total = status.total
+        self._started_at = status.started_at
+        self._updated_at = status.updated_at
 
     def _start_over_if_unfit(self, total: int) -> None:
         """Remove what lies there when another size was announced, or when its bytes are a blob already.
@@ -177,6 +176,14 @@ class IngestWriter:
             self._hash = hashlib.sha256()
             self._offset = 0
             self._updated_at = instant.now()
+
+    def start_over(self, total: int) -> None:
+        """Forget all, times and announced size too, as if the ingest were new."""
+        with self._using("start over"):
+            stale = self._descriptor
+            remove(self._folder)
+            self._begin(total)
+            os.close(stale)
 
     def seal(self, total: int, expected: str) -> Digest:
         """Check the bytes against `total` and `expected` and make them durable; answers their digest."""

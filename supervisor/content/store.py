@@ -14,6 +14,7 @@ from typing import BinaryIO, Protocol
 
 from supervisor.model.digest import Digest
 from supervisor.model.instant import Nanoseconds
+from supervisor.model.predicate import Path, entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,15 @@ class Info:
     updated_at: Nanoseconds
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    def field(self, path: Path) -> str | None:
+        """The field that a filter's path names (contract 2)."""
+        match path:
+            case ("digest", *_):
+                return self.digest
+            case ("labels", *_):
+                return entry(self.labels, path[1:])
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -36,6 +46,10 @@ class Status:
     total: int
     started_at: Nanoseconds
     updated_at: Nanoseconds
+
+    def field(self, path: Path) -> str | None:
+        """The field that a filter's path names (contract 2)."""
+        return self.ref if path[0] == "ref" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,9 @@ class Writer(Protocol):
 
     def truncate(self) -> None:
         """Forget all bytes and start from zero."""
+
+    def start_over(self, total: int) -> None:
+        """Forget all, times and announced size too, as if the ingest were new."""
 
     def seal(self, total: int, expected: str) -> Digest:
         """Check the bytes against `total` (0: any) and `expected` (empty: any), make them durable.

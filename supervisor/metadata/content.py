@@ -1,0 +1,157 @@
+"""Which namespace sees which blob, with its labels (containerd: core/metadata/content.go). Rules: contract 6.
+
+Only rows: the bytes are in supervisor.content, and supervisor.metadata.content_store keeps the
+two agreed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any as Anything
+
+from sqlalchemy import Connection, RowMapping, and_, delete, exists, or_, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.sql import ColumnElement
+
+from supervisor.api.events.content_pb2 import ContentCreate, ContentDelete
+from supervisor.content.store import Info
+from supervisor.errors import NotFound
+from supervisor.metadata import edges, leases, namespaces
+from supervisor.metadata.database import Transaction
+from supervisor.metadata.edges import Node
+from supervisor.metadata.schema import BlobRow, IngestRow, NamespaceRow
+from supervisor.model.digest import Digest
+from supervisor.model.fieldmask import MaskPath, merged_map
+from supervisor.model.filters import Filter
+from supervisor.model.identifiers import Namespace, check_labels, stored_labels
+from supervisor.model.predicate import predicate
+
+SHAREABLE_LABEL = "containerd.io/namespace.shareable"
+
+_COLUMNS = BlobRow.__table__.columns
+
+
+def find(connection: Connection, namespace: Namespace, digest: str) -> Info | None:
+    """What the namespace knows of a blob, None when it has no record."""
+    row = connection.execute(select(*_COLUMNS).where(_is(namespace, digest))).mappings().one_or_none()
+    return None if row is None else _value(row)
+
+
+def get(connection: Connection, namespace: Namespace, digest: str) -> Info:
+    """What the namespace knows of a blob; raises NotFound."""
+    found = find(connection, namespace, digest)
+    if found is None:
+        raise NotFound(f"content {digest} in namespace {namespace!r}")
+    return found
+
+
+def matching(connection: Connection, namespace: Namespace, filters: Sequence[Filter] = ()) -> list[Info]:
+    """The namespace's blobs that pass the filters, in byte order of their digests."""
+    query = select(*_COLUMNS).where(BlobRow.namespace == namespace).order_by(BlobRow.digest)
+    wanted = predicate(filters)
+    found = map(_value, connection.execute(query).mappings())
+    return [info for info in found if wanted(info.field)]
+
+
+def recorded_sizes(connection: Connection) -> list[tuple[Namespace, Digest, int]]:
+    """Every record of every namespace: whose, of what, how large."""
+    rows = connection.execute(select(BlobRow.namespace, BlobRow.digest, BlobRow.size))
+    return [(Namespace(namespace), Digest(digest), size) for namespace, digest, size in rows]
+
+
+def digests_in_use(connection: Connection) -> frozenset[Digest]:
+    """Every blob that a record of any namespace, or a shared ingest, needs."""
+    shared = select(IngestRow.expected).where(IngestRow.shared.is_(True))
+    return frozenset(map(Digest, connection.execute(select(BlobRow.digest).union(shared)).scalars()))
+
+
+def in_use(connection: Connection, digest: str) -> bool:
+    """Whether a record of any namespace, or a shared ingest, needs the blob's bytes."""
+    recorded = exists().where(BlobRow.digest == digest)
+    shared = exists().where(IngestRow.expected == digest, IngestRow.shared.is_(True))
+    return bool(connection.execute(select(or_(recorded, shared))).scalar_one())
+
+
+def shareable_size(connection: Connection, digest: str, *, isolated: bool) -> int | None:
+    """Size of a blob that some namespace has and shares; when isolated only a shareable namespace does."""
+    rows = connection.execute(
+        select(BlobRow.size, NamespaceRow.labels)
+        .join(NamespaceRow, NamespaceRow.name == BlobRow.namespace)
+        .where(BlobRow.digest == digest)
+    )
+    sizes = (size for size, labels in rows if not isolated or labels.get(SHAREABLE_LABEL) == "true")
+    return next(sizes, None)
+
+
+def record(
+    tx: Transaction,
+    namespace: Namespace,
+    digest: Digest,
+    size: int,
+    labels: Mapping[str, str],
+    media_type: str = "",
+) -> None:
+    """Let the namespace see the blob, with these labels, and tell so.
+
+    A record whose bytes had been lost is there already: it keeps its labels beside the new ones.
+    """
+    check_labels(labels)
+    namespaces.touch(tx, namespace)
+    lost = find(tx.connection, namespace, digest)
+    kept = {**(lost.labels if lost else {}), **stored_labels(labels)}
+    info = Info(digest, size, lost.created_at if lost else tx.now, tx.now, kept)
+    _store(tx, namespace, info)
+    event = ContentCreate(digest=digest, size=size, mediaType=media_type)
+    tx.emit(namespace, "/content/create", event)
+
+
+def update(tx: Transaction, namespace: Namespace, given: Info, mask: Sequence[MaskPath] = ()) -> Info:
+    """Replace the labels, or those that the mask names; returns the record.
+
+    Raises NotFound, InvalidArgument.
+    """
+    stored = get(tx.connection, namespace, given.digest)
+    labels = dict(stored.labels) if mask else dict(given.labels)
+    for path in mask:
+        labels = merged_map(labels, given.labels, path.key)
+    check_labels(labels)
+    changed = replace(stored, labels=stored_labels(labels), updated_at=tx.now)
+    _store(tx, namespace, changed)
+    return changed
+
+
+def forget(tx: Transaction, namespace: Namespace, digest: Digest, lease_id: str | None = None) -> None:
+    """Drop the namespace's record, and the hold of the call's lease, and tell so; raises NotFound."""
+    if not tx.execute(delete(BlobRow).where(_is(namespace, digest))).rowcount:
+        raise NotFound(f"content {digest} in namespace {namespace!r}")
+    edges.drop(tx, Node(namespace, edges.CONTENT, digest))
+    leases.detach(tx, namespace, lease_id, edges.CONTENT, digest)
+    tx.emit(namespace, "/content/delete", ContentDelete(digest=digest))
+
+
+def _store(tx: Transaction, namespace: Namespace, info: Info) -> None:
+    upsert = insert(BlobRow).values(_values(namespace, info))
+    changed = {name: upsert.excluded[name] for name in ("size", "labels", "updated_at")}
+    tx.execute(upsert.on_conflict_do_update(index_elements=["namespace", "digest"], set_=changed))
+    node = Node(namespace, edges.CONTENT, info.digest)
+    edges.replace(tx, node, edges.label_edges(edges.CONTENT, info.labels))
+
+
+def _is(namespace: Namespace, digest: str) -> ColumnElement[bool]:
+    return and_(BlobRow.namespace == namespace, BlobRow.digest == digest)
+
+
+def _values(namespace: Namespace, info: Info) -> dict[str, Anything]:
+    return {
+        "namespace": namespace,
+        "digest": info.digest,
+        "size": info.size,
+        "labels": info.labels,
+        "created_at": info.created_at,
+        "updated_at": info.updated_at,
+    }
+
+
+def _value(row: RowMapping) -> Info:
+    return Info(row["digest"], row["size"], row["created_at"], row["updated_at"], row["labels"])

@@ -1,0 +1,104 @@
+"""Which namespace writes which ref, and until when that is kept (containerd: core/metadata/content.go).
+
+Rules: contract 6.5 and 6.7. How far an ingest is, the store of its bytes knows.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, and_, delete, exists, select, update
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.sql import ColumnElement
+
+from supervisor.errors import NotFound
+from supervisor.metadata import edges, leases, namespaces
+from supervisor.metadata.database import Transaction
+from supervisor.metadata.edges import Edge, Node
+from supervisor.metadata.schema import IngestRow
+from supervisor.model.digest import Digest
+from supervisor.model.identifiers import Namespace
+from supervisor.model.instant import SECOND
+
+UNLEASED_LIFETIME = 24 * 3600 * SECOND
+"""How long an ingest that no lease holds is kept after it was last opened."""
+
+
+def stored_ref(namespace: str, ref: str) -> str:
+    """The ref under which the store of bytes, which knows no namespaces, has it (contract 6.6)."""
+    return f"{namespace}/1/{ref}"
+
+
+def known(connection: Connection, namespace: Namespace, ref: str) -> bool:
+    """Whether the namespace has an ingest of that ref, shared or not."""
+    return bool(connection.execute(select(exists().where(_is(namespace, ref)))).scalar_one())
+
+
+def refs(connection: Connection, namespace: Namespace, only: str | None = None) -> list[str]:
+    """The namespace's refs, or just one, whose bytes are on their way, so without those that share a blob."""
+    query = select(IngestRow.ref).where(IngestRow.namespace == namespace, IngestRow.shared.is_(False))
+    if only is not None:
+        query = query.where(IngestRow.ref == only)
+    return list(connection.execute(query).scalars())
+
+
+def everywhere(connection: Connection) -> list[tuple[Namespace, str, Digest | None]]:
+    """All ingests: namespace, ref, and the digest of the blob that a shared one shares."""
+    rows = connection.execute(
+        select(IngestRow.namespace, IngestRow.ref, IngestRow.expected, IngestRow.shared)
+    )
+    return [(Namespace(row.namespace), row.ref, Digest(row.expected) if row.shared else None) for row in rows]
+
+
+def opened(
+    tx: Transaction,
+    namespace: Namespace,
+    ref: str,
+    lease_id: str | None,
+    *,
+    total: int,
+    shares: Digest | None,
+) -> None:
+    """Record that a ref was opened: held by the lease, else kept for a day; raises NotFound for the lease.
+
+    `shares` is the blob whose bytes stand for the writer's, None when the writer sends them.
+    """
+    leases.attach(tx, namespace, lease_id, edges.INGEST, ref)
+    namespaces.touch(tx, namespace)
+    upsert = insert(IngestRow).values(
+        namespace=namespace,
+        ref=ref,
+        expected=shares or "",
+        total=total,
+        shared=shares is not None,
+        started_at=tx.now,
+        updated_at=tx.now,
+        expires_at=tx.now + UNLEASED_LIFETIME if lease_id is None else None,
+    )
+    changed = {name: upsert.excluded[name] for name in ("expected", "shared", "updated_at", "expires_at")}
+    tx.execute(upsert.on_conflict_do_update(index_elements=["namespace", "ref"], set_=changed))
+    shared = [] if shares is None else [Edge(edges.TARGET, edges.CONTENT, shares)]
+    edges.replace(tx, Node(namespace, edges.INGEST, ref), shared)
+
+
+def closed(tx: Transaction, namespace: Namespace, ref: str, lease_id: str | None = None) -> Digest | None:
+    """Drop the record and the lease's hold: the ingest became a blob, or was given up. Raises NotFound.
+
+    Answers the blob that it shared, which may be in nobody's use now.
+    """
+    gone = tx.execute(
+        delete(IngestRow).where(_is(namespace, ref)).returning(IngestRow.expected, IngestRow.shared)
+    ).one_or_none()
+    if gone is None:
+        raise NotFound(f"ingest of ref {ref!r} in namespace {namespace!r}")
+    edges.drop(tx, Node(namespace, edges.INGEST, ref))
+    leases.detach(tx, namespace, lease_id, edges.INGEST, ref)
+    return Digest(gone.expected) if gone.shared else None
+
+
+def unshared(tx: Transaction, namespace: Namespace, ref: str) -> None:
+    """Record that the writer of a shared ingest sends bytes of its own after all."""
+    tx.execute(update(IngestRow).where(_is(namespace, ref)).values(shared=False, expected=""))
+    edges.drop(tx, Node(namespace, edges.INGEST, ref))
+
+
+def _is(namespace: Namespace, ref: str) -> ColumnElement[bool]:
+    return and_(IngestRow.namespace == namespace, IngestRow.ref == ref)
