@@ -31,9 +31,12 @@ def translating(address: str) -> Iterator[None]:
 
 def _translated(error: grpc.aio.AioRpcError, address: str) -> SupervisorError:
     code = error.code().value[0]
-    if code == Unavailable.code:
-        return _connection_trouble(address) or from_code(code, error.details() or "")
-    return from_code(code, error.details() or "")
+    trouble = _connection_trouble(address) if code == Unavailable.code else None
+    if trouble is not None:
+        return trouble
+    answered = from_code(code, error.details() or "")
+    # The daemon's texts name the object and leave it to the class's words to say what is wrong with it.
+    return type(answered)(answered.wire_text())
 
 
 def _connection_trouble(address: str) -> SupervisorError | None:

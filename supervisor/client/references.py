@@ -28,8 +28,13 @@ def normal(name: str) -> str:
 
 def near(name: str, known: Iterable[str]) -> list[str]:
     """The known names that somebody who typed `name` may have meant, the likeliest first."""
-    names = list(known)
-    word = name.rpartition("/")[2].partition(":")[0]
-    inside = [candidate for candidate in names if word and word in candidate]
-    close = get_close_matches(normal(name), names, n=3, cutoff=0.6)
-    return list(dict.fromkeys([*inside[:3], *close]))[:5]
+    names = {candidate: _word(candidate) for candidate in known}
+    word = _word(name)
+    close = get_close_matches(word, set(names.values()), n=3, cutoff=0.6)
+    chosen = [full for full, short in names.items() if short in close or (word and word in short)]
+    return sorted(chosen, key=lambda full: (names[full] != word, full))[:5]
+
+
+def _word(name: str) -> str:
+    """The last part of a name's path, by which people remember it."""
+    return name.rpartition("/")[2].partition("@")[0].partition(":")[0]

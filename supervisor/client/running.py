@@ -72,7 +72,8 @@ async def find_image(client: Client, name: str) -> Image:
         if near
         else f"there are {len(known)} images here; import it first"
     )
-    raise NotFound(f"image {references.normal(name)} in namespace {client.namespace}; {hint}")
+    full = references.normal(name)
+    raise NotFound(f"there is no image {full} in namespace {client.namespace}; {hint}")
 
 
 async def create_container(client: Client, options: ContainerOptions) -> Container:
@@ -187,9 +188,7 @@ async def _signal(process: Process, number: int, *, every: bool = False) -> None
 async def _refuse_existing(client: Client, name: str) -> None:
     with suppress(NotFound):
         await client.containers.get(name)
-        raise AlreadyExists(
-            f"container {name} in namespace {client.namespace}; remove it or choose another name"
-        )
+        raise AlreadyExists(f"container {name} is there already; remove it or choose another name")
 
 
 def _record(

@@ -1,4 +1,4 @@
-"""Whom a container runs as: names of the image's own user database turned into numbers (containerd: pkg/oci)."""
+"""Whom a container runs as: names of the image's user database as numbers (containerd: pkg/oci)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _MAX_ID = (1 << 31) - 1
 def resolve(text: str, mounts: Sequence[Mount]) -> User:
     """The user that `user[:group]` means in the root that `mounts` make; root when empty.
 
-    Numbers are taken as they are and never looked up as names. A user brings the groups that list it,
-    unless a group was given.
+    Two numbers are taken as they are; a number is never looked up as a name. A user brings the groups
+    that list it, unless a group was given.
     """
     if not text:
         return User()
     name, colon, group = text.partition(":")
-    if name.isascii() and name.isdigit() and (not colon or group.isdigit()):
-        return User(_number(name), _number(group) if group else 0)
+    if text.isascii() and name.isdigit() and group.isdigit():
+        return User(_number(name), _number(group))
     uid, gid, login = _account(name, mounts)
     if colon:
         return User(uid, _group(group, mounts))

@@ -1,0 +1,164 @@
+"""The words of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from supervisor.cli import (
+    containers_cmd,
+    events_cmd,
+    exec_cmd,
+    images_cmd,
+    logs_cmd,
+    run_cmd,
+    version_cmd,
+)
+from supervisor.cli.context import JSON, TEXT, Context
+from supervisor.client.client import DEFAULT_ADDRESS, DEFAULT_NAMESPACE
+from supervisor.client.containers import DEFAULT_RUNTIME
+from supervisor.client.snapshots import DEFAULT_SNAPSHOTTER
+
+Command = Callable[[Context], Awaitable[int]]
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; `run` in its result is the command."""
+    top = argparse.ArgumentParser(prog="sctr", description="Run and look after containers.")
+    _global_options(top, suppressed=False)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add(commands, "version", "versions of sctr and of the daemon", version_cmd.show)
+    _images(commands)
+    _run(commands)
+    _ps(commands)
+    _exec(commands)
+    _logs(commands)
+    _stop(commands)
+    _kill(commands)
+    _rm(commands)
+    _events(commands)
+    return top
+
+
+def _global_options(target: argparse.ArgumentParser, *, suppressed: bool) -> None:
+    """Options that are understood before and after the command; only before it they have defaults."""
+
+    def default(value: str) -> str:
+        return argparse.SUPPRESS if suppressed else value
+
+    address = os.environ.get("SCTR_ADDRESS", DEFAULT_ADDRESS)
+    namespace = os.environ.get("SCTR_NAMESPACE", DEFAULT_NAMESPACE)
+    group = target.add_argument_group("connection and answers")
+    group.add_argument(
+        "--address", metavar="SOCK", default=default(address), help="the daemon's socket (SCTR_ADDRESS)"
+    )
+    group.add_argument(
+        "--namespace", "-n", metavar="NS", default=default(namespace), help="namespace (SCTR_NAMESPACE)"
+    )
+    group.add_argument("--output", "-o", choices=(TEXT, JSON), default=default(TEXT), help="form of answers")
+
+
+def _add(commands: Commands, name: str, text: str, command: Command) -> argparse.ArgumentParser:
+    added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    _global_options(added, suppressed=True)
+    added.set_defaults(command_function=command)
+    return added
+
+
+def _images(commands: Commands) -> None:
+    nouns = commands.add_parser("images", help="images: import, ls, rm")
+    verbs = nouns.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    load = _add(verbs, "import", "import OCI or docker archives", images_cmd.load)
+    load.add_argument("archive", nargs="+", help="tar file, plain or compressed")
+    load.add_argument("--name", help="what to call the image of an archive that holds one")
+    load.add_argument("--no-unpack", action="store_true", help="store the blobs only")
+    _snapshotter(load)
+    show = _add(verbs, "ls", "list images", images_cmd.show)
+    show.add_argument("-q", "--quiet", action="store_true", help="names only")
+    remove = _add(verbs, "rm", "remove names of images", images_cmd.remove)
+    remove.add_argument("name", nargs="+")
+    remove.add_argument("--sync", action="store_true", help="return when the space is free again")
+
+
+def _run(commands: Commands) -> None:
+    run = _add(commands, "run", "run a container from an image", run_cmd.run)
+    run.add_argument("--name", help="the container's id; made up when not given")
+    run.add_argument("--rm", action="store_true", help="remove the container when it has ended")
+    run.add_argument("-d", "--detach", action="store_true", help="return when it has started; see logs")
+    _process_options(run)
+    run.add_argument("-u", "--user", help="user[:group], names of the image or numbers")
+    run.add_argument(
+        "--mount",
+        action="append",
+        default=[],
+        metavar="MOUNT",
+        help="type=bind,src=..,dst=..,options=rbind:ro",
+    )
+    run.add_argument("--label", action="append", default=[], metavar="KEY=VALUE")
+    run.add_argument("--net-host", action="store_true", help="use the host's network")
+    run.add_argument("--read-only", action="store_true", help="a root that cannot be written")
+    run.add_argument("--runtime", default=DEFAULT_RUNTIME, help="name of the runtime's shim")
+    run.add_argument("--log-dir", help="where -d keeps the output; by default below the daemon's root")
+    _snapshotter(run)
+    run.add_argument("image")
+    run.add_argument("command", nargs=argparse.REMAINDER, help="in place of the image's own")
+
+
+def _exec(commands: Commands) -> None:
+    execute = _add(commands, "exec", "run one more process in a container", exec_cmd.execute)
+    _process_options(execute)
+    execute.add_argument("container")
+    execute.add_argument("command", nargs=argparse.REMAINDER)
+
+
+def _process_options(target: argparse.ArgumentParser) -> None:
+    target.add_argument("-t", "--tty", dest="terminal", action="store_true", help="give it a terminal")
+    target.add_argument("-i", "--interactive", action="store_true", help="give it our input")
+    target.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE")
+    target.add_argument("-w", "--workdir", help="folder it starts in")
+
+
+def _snapshotter(target: argparse.ArgumentParser) -> None:
+    target.add_argument("--snapshotter", default=DEFAULT_SNAPSHOTTER, help="who keeps the file systems")
+
+
+def _ps(commands: Commands) -> None:
+    show = _add(commands, "ps", "list containers", containers_cmd.show)
+    show.add_argument("-a", "--all", action="store_true", help="also those that do not run")
+    show.add_argument("-q", "--quiet", action="store_true", help="ids only")
+
+
+def _logs(commands: Commands) -> None:
+    show = _add(commands, "logs", "show what a detached container wrote", logs_cmd.show)
+    show.add_argument("-f", "--follow", action="store_true", help="go on until it has ended")
+    show.add_argument("container")
+
+
+def _stop(commands: Commands) -> None:
+    stop = _add(commands, "stop", "end containers, by force if need be", containers_cmd.stop)
+    stop.add_argument(
+        "-t", "--time", type=float, default=10.0, metavar="SECONDS", help="before force is used"
+    )
+    stop.add_argument("-s", "--signal", help="in place of what the image asks for")
+    stop.add_argument("container", nargs="+")
+
+
+def _kill(commands: Commands) -> None:
+    kill = _add(commands, "kill", "send a signal to containers", containers_cmd.kill)
+    kill.add_argument("-s", "--signal", default="KILL")
+    kill.add_argument("container", nargs="+")
+
+
+def _rm(commands: Commands) -> None:
+    remove = _add(commands, "rm", "remove containers", containers_cmd.remove)
+    remove.add_argument("-f", "--force", action="store_true", help="also those that run")
+    remove.add_argument("container", nargs="+")
+
+
+def _events(commands: Commands) -> None:
+    show = _add(commands, "events", "show what happens", events_cmd.show)
+    show.add_argument("--all", action="store_true", help="of all namespaces")
+    show.add_argument("--filter", action="append", default=[], help="containerd's filter language")

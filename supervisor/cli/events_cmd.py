@@ -1,0 +1,34 @@
+"""`sctr events`: what happens, as it happens."""
+
+from __future__ import annotations
+
+import json
+
+from supervisor.cli.context import Context
+from supervisor.client.events import describe
+from supervisor.model.event import Envelope
+from supervisor.model.instant import format_rfc3339
+
+
+async def show(context: Context) -> int:
+    """Print events until interrupted; those of this namespace, unless all are wanted."""
+    filters = context.args.filter or _own(context)
+    async for envelope in context.client.events.subscribe(filters):
+        value = _value(envelope)
+        text = f"{value['timestamp']} {envelope.namespace} {envelope.topic} {json.dumps(value['event'])}"
+        context.line(value, text)
+    return 0
+
+
+def _own(context: Context) -> list[str]:
+    return [] if context.args.all else [f"namespace=={context.client.namespace}"]
+
+
+def _value(envelope: Envelope) -> dict[str, object]:
+    return {
+        "timestamp": format_rfc3339(envelope.timestamp),
+        "namespace": envelope.namespace,
+        "topic": envelope.topic,
+        "type": envelope.event.type_url if envelope.event else None,
+        "event": describe(envelope.event) if envelope.event else {},
+    }

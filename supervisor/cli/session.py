@@ -1,0 +1,162 @@
+"""Sitting in front of a process: its output here, our input and signals there, until it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+
+from supervisor.cli import terminal
+from supervisor.client.stdio import Input, Stdio
+from supervisor.client.tasks import Exit, Process
+from supervisor.errors import SupervisorError
+
+PIECE_BYTES = 64 << 10
+# A daemon that is being replaced is back in seconds; the process itself does not notice.
+PATIENCE_SECONDS = 300.0
+# Whoever asks that often wants to leave, also when the process does not listen.
+_GIVE_UP_AFTER = 3
+_FORWARDED = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+
+
+async def attend(process: Process, stdio: Stdio) -> Exit:
+    """Start the process and stay with it: returns when it has ended and all its output is written."""
+    with terminal.raw() if stdio.streams.terminal and stdio.stdin else nullcontext():
+        try:
+            async with asyncio.TaskGroup() as group:
+                return await _attend(group, process, stdio)
+        except BaseExceptionGroup as errors:
+            # One thing went wrong, and the group's other tasks were cancelled for it.
+            raise errors.exceptions[0] from errors
+
+
+async def _attend(group: asyncio.TaskGroup, process: Process, stdio: Stdio) -> Exit:
+    outputs = _copy_outputs(group, process, stdio)
+    await process.start()
+    with _signals(group, process), _resizing(group, process, stdio):
+        feeding = group.create_task(_feed(process, stdio.stdin)) if stdio.stdin else None
+        ended = await process.wait(patience=PATIENCE_SECONDS)
+        if feeding is not None:
+            feeding.cancel()
+        for output in outputs:
+            await output
+    return ended
+
+
+def _copy_outputs(group: asyncio.TaskGroup, process: Process, stdio: Stdio) -> list[asyncio.Task[None]]:
+    pairs = ((stdio.stdout, sys.stdout.fileno()), (stdio.stderr, sys.stderr.fileno()))
+    return [group.create_task(_copy(process, reader, fd)) for reader, fd in pairs if reader is not None]
+
+
+async def _copy(process: Process, reader: asyncio.StreamReader, fd: int) -> None:
+    """Copy until the end. When nobody reads us any more the process is told as a pipe would tell it."""
+    while data := await reader.read(PIECE_BYTES):
+        try:
+            await asyncio.to_thread(_write_all, fd, data)
+        except BrokenPipeError:
+            await _forward(process, signal.SIGPIPE)
+            break
+    while await reader.read(PIECE_BYTES):
+        pass
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+async def _feed(process: Process, stdin: Input) -> None:
+    """Copy our input to the process, then let it see the end."""
+    async for data in _input():
+        await stdin.write(data)
+    await stdin.drained()
+    stdin.close()
+    with suppress(SupervisorError):  # it ended meanwhile: nobody left to tell
+        await process.close_stdin()
+
+
+async def _input() -> AsyncIterator[bytes]:
+    fd = sys.stdin.fileno()
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    try:
+        loop.add_reader(fd, ready.set)
+    except PermissionError:  # a regular file: it cannot be polled, and never blocks
+        ready.set()
+        while data := os.read(fd, PIECE_BYTES):
+            yield data
+        return
+    try:
+        while True:
+            await ready.wait()
+            ready.clear()
+            data = os.read(fd, PIECE_BYTES)
+            if not data:
+                return
+            yield data
+    finally:
+        loop.remove_reader(fd)
+
+
+@contextmanager
+def _signals(group: asyncio.TaskGroup, process: Process) -> Iterator[None]:
+    """Hand signals on to the process; the third request to end makes us leave without it."""
+    loop = asyncio.get_running_loop()
+    asked = 0
+
+    def received(number: signal.Signals) -> None:
+        nonlocal asked
+        asked += number in (signal.SIGINT, signal.SIGTERM)
+        if asked > _GIVE_UP_AFTER:
+            raise KeyboardInterrupt
+        group.create_task(_forward(process, number))
+
+    for number in _FORWARDED:
+        loop.add_signal_handler(number, received, number)
+    try:
+        yield
+    finally:
+        for number in _FORWARDED:
+            loop.remove_signal_handler(number)
+
+
+async def _forward(process: Process, number: int) -> None:
+    with suppress(SupervisorError):  # it ended, or the daemon is away: the wait will tell
+        await process.kill(number)
+
+
+@contextmanager
+def _resizing(group: asyncio.TaskGroup, process: Process, stdio: Stdio) -> Iterator[None]:
+    """Keep the process's terminal as large as ours."""
+    if not stdio.streams.terminal:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def changed() -> None:
+        group.create_task(_resize(process))
+
+    changed()
+    loop.add_signal_handler(signal.SIGWINCH, changed)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGWINCH)
+
+
+async def _resize(process: Process) -> None:
+    dimensions = terminal.size()
+    if dimensions is not None:
+        with suppress(SupervisorError):  # it ended meanwhile
+            await process.resize(*dimensions)
