@@ -20,7 +20,7 @@ from supervisor.diff.finishing import finish
 from supervisor.diff.target import Target, plan
 from supervisor.diff.unpacking import unpack
 from supervisor.errors import SupervisorError
-from supervisor.kernel.confine import in_user_namespace
+from supervisor.kernel.features import in_user_namespace
 from supervisor.kernel.files import sync_filesystem
 from supervisor.model.digest import Digest, from_hash
 from supervisor.model.mount import Mount

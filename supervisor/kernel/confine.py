@@ -106,9 +106,3 @@ def _capset(mask: int) -> None:
         data[half].effective = data[half].permitted = mask >> 32 * half & 0xFFFFFFFF
     number = _SYS_CAPSET.get(os.uname().machine, _SYS_CAPSET_GENERIC)
     libc.syscall(number, ctypes.byref(header), ctypes.byref(data), call="capset")
-
-
-def in_user_namespace() -> bool:
-    """Whether this process is root of less than the machine: trusted xattrs and devices are denied."""
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        return file.read().split() != ["0", "0", "4294967295"]
