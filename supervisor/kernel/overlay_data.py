@@ -8,6 +8,7 @@ directory of its own (CLONE_FS), so that the rest of the process keeps its own.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -33,10 +34,13 @@ def mount_overlay(source: str, target: str, flags: int, options: Sequence[str]) 
 
 def shorten(options: Sequence[str]) -> tuple[str, list[str]]:
     """The folder that all lower layers lie in, and the options with the layers relative to it."""
-    layers = next(word for word in options if word.startswith(_LOWERDIR)).removeprefix(_LOWERDIR).split(":")
+    lower = next((word for word in options if word.startswith(_LOWERDIR)), _LOWERDIR)
+    layers = lower.removeprefix(_LOWERDIR).split(":")
+    if not all(map(os.path.isabs, layers)):
+        raise OSError(errno.EINVAL, "mount overlay: each layer of lowerdir= must be an absolute path", lower)
     folder = os.path.dirname(os.path.commonpath(layers)) if len(layers) == 1 else os.path.commonpath(layers)
     relative = _LOWERDIR + ":".join(os.path.relpath(layer, folder) for layer in layers)
-    return folder, [relative if word.startswith(_LOWERDIR) else word for word in options]
+    return folder, [relative if word == lower else word for word in options]
 
 
 def in_folder(folder: str, action: Callable[[], None]) -> None:
