@@ -1,0 +1,148 @@
+"""Tasks from create to delete over containerd's own shim and over ours: contract tasks 4.3 to 4.6."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from supervisor.api.runtime.task.v3 import shim_pb2 as pb
+from supervisor.api.types.task import task_pb2
+from supervisor.errors import AlreadyExists, NotFound, SupervisorError
+from tests.shimv2.conftest import NAMESPACE, Daemon, eventually, left_behind
+
+pytestmark = [pytest.mark.root]
+
+
+async def test_life_of_a_task(daemon: Daemon) -> None:
+    """The daemon is gone through in order; nothing is left, and the events came in order."""
+    task = await daemon.run("c1", "sh", "-c", "exit 7")
+    end = await task.wait("")
+    assert end.status == 7
+    assert (await task.state("", 5)).status == task_pb2.STOPPED
+    deleted = await daemon.manager.delete(task)
+    assert (deleted.status, deleted.exited_at) == (7, end.exited_at)
+    with pytest.raises(NotFound):
+        daemon.manager.get(NAMESPACE, "c1")
+    await eventually(lambda: "/tasks/delete" in daemon.topics("c1"), "the delete event")
+    assert daemon.topics("c1") == ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]
+    assert left_behind(daemon) == []
+
+
+async def test_the_id_is_taken(daemon: Daemon) -> None:
+    task = await daemon.create("c1", "true")
+    with pytest.raises(AlreadyExists, match="task c1"):
+        await daemon.create("c1", "true")
+    await daemon.manager.delete(task)
+    assert left_behind(daemon) == []
+
+
+async def test_a_running_task_is_not_deleted(daemon: Daemon) -> None:
+    task = await daemon.run("c1", "sleep", "1000")
+    with pytest.raises(SupervisorError, match="failed to delete task: cannot delete a running process"):
+        await daemon.manager.delete(task)
+    assert (await task.state("", 5)).status == task_pb2.RUNNING
+
+
+async def test_a_failed_create_leaves_nothing(daemon: Daemon) -> None:
+    for _ in range(2):
+        with pytest.raises(SupervisorError, match=r"failed to create shim task: .*/nonexistent"):
+            await daemon.create("c1", "/nonexistent")
+        assert left_behind(daemon) == []
+    assert "/tasks/exit" not in daemon.topics("c1")
+
+
+async def test_an_unknown_runtime(daemon: Daemon) -> None:
+    with pytest.raises(
+        SupervisorError, match=r'failed to start shim: failed to resolve .*"containerd-shim-no-v9"'
+    ):
+        await daemon.create("c1", "true", runtime="io.none.no.v9")
+    assert left_behind(daemon) == []
+
+
+async def test_a_client_that_leaves_during_create(daemon: Daemon) -> None:
+    """At whatever point it is, the create is undone in full."""
+    for turns in range(0, 400, 40):
+        creating = asyncio.ensure_future(daemon.create("c1", "true"))
+        for _ in range(turns):
+            await asyncio.sleep(0.0005)
+        creating.cancel()
+        try:
+            task = await creating
+        except asyncio.CancelledError:
+            pass
+        else:
+            await daemon.manager.delete(task)
+        assert left_behind(daemon) == []
+
+
+async def test_a_killed_shim(daemon: Daemon) -> None:
+    """Exit and delete are told, Wait answers, the container is dead, nothing is left (contract 4.5)."""
+    task = await daemon.run("c1", "sleep", "1000")
+    pid = (await task.state("", 5)).pid
+    waiting = asyncio.ensure_future(task.wait(""))
+    os.kill(await daemon.shim_pid(task), signal.SIGKILL)
+    assert (await waiting).status == 137
+    await eventually(lambda: not Path(f"/proc/{pid}").exists(), "the end of the container")
+    await eventually(lambda: left_behind(daemon) == [], "a clean state")
+    assert daemon.topics("c1")[-2:] == ["/tasks/exit", "/tasks/delete"]
+    assert [told.exit_status for told in daemon.exits("c1")] == [137]
+
+
+async def test_a_running_task_survives_a_restart(daemon: Daemon) -> None:
+    task = await daemon.run("c1", "sleep", "1000")
+    pid = (await task.state("", 5)).pid
+    await daemon.restart()
+    again = daemon.manager.get(NAMESPACE, "c1")
+    state = await again.state("", 5)
+    assert (state.pid, state.status) == (pid, task_pb2.RUNNING)
+    waiting = asyncio.ensure_future(again.wait(""))
+    await again.call("Kill", pb.KillRequest(id="c1", signal=9), pb.StateResponse)
+    assert (await waiting).status == 137
+    await daemon.manager.delete(again)
+    assert left_behind(daemon) == []
+    assert [told.exit_status for told in daemon.exits("c1")] == [137]
+
+
+async def test_an_exit_while_no_daemon_is_there(daemon: Daemon) -> None:
+    """The task is there as stopped, with its code and time, and its exit is told once (issue 3)."""
+    task = await daemon.run("c1", "sh", "-c", "while [ ! -e /proc/1/root/go ]; do sleep 0.05; done; exit 9")
+    pid = (await task.state("", 5)).pid
+    await daemon.stop()
+    (daemon.top / "rootfs/go").touch()
+    await eventually(lambda: not Path(f"/proc/{pid}").exists(), "the exit")
+    await daemon.start()
+    again = daemon.manager.get(NAMESPACE, "c1")
+    state = await again.state("", 5)
+    assert (state.status, state.exit_status) == (task_pb2.STOPPED, 9)
+    await eventually(lambda: bool(daemon.exits("c1")), "the exit event")
+    assert (await daemon.manager.delete(again)).status == 9
+    assert left_behind(daemon) == []
+    assert [told.exit_status for told in daemon.exits("c1")] == [9]
+
+
+async def test_a_shim_that_died_while_no_daemon_was_there(daemon: Daemon) -> None:
+    task = await daemon.run("c1", "sleep", "1000")
+    shim = await daemon.shim_pid(task)
+    await daemon.stop()
+    os.kill(shim, signal.SIGKILL)
+    await daemon.start()
+    with pytest.raises(NotFound):
+        daemon.manager.get(NAMESPACE, "c1")
+    assert daemon.topics("c1")[-2:] == ["/tasks/exit", "/tasks/delete"]
+    await eventually(lambda: left_behind(daemon) == [], "a clean state")
+
+
+async def test_many_at_once(daemon: Daemon) -> None:
+    async def one(id_: str) -> int:
+        task = await daemon.run(id_, "sh", "-c", "exit 3")
+        status = (await task.wait("")).status
+        await daemon.manager.delete(task)
+        return status
+
+    statuses = await asyncio.gather(*(one(f"c{number}") for number in range(8)))
+    assert statuses == [3] * 8
+    assert left_behind(daemon) == []
