@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,3 +34,15 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
 async def settled(future: concurrent.futures.Future[T]) -> T:
     """Wait for a future that another thread will settle."""
     return await asyncio.wrap_future(future)
+
+
+def in_background(job: Callable[[], None]) -> None:
+    """Run a job that nobody waits for in the pool; callable from any thread. What it raises is logged."""
+    _POOL.submit(_logged, job)
+
+
+def _logged(job: Callable[[], None]) -> None:
+    try:
+        job()
+    except Exception:
+        log.exception("a background job failed")

@@ -21,10 +21,10 @@ from supervisor.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound
 from supervisor.model.descriptor import Descriptor
 from supervisor.model.digest import Digest
 from supervisor.model.mount import Mount
+from supervisor.model.platform import Platform
 from supervisor.oci import image as documents
 from supervisor.oci import platform as platforms
 from supervisor.oci.image import ImageConfig, Index, Manifest
-from supervisor.oci.platform import Platform
 
 _REF_LABEL = "containerd.io/snapshot.ref"
 _DIFF_LABEL = "containerd.io/snapshot/diff-id"

@@ -59,13 +59,10 @@ class Snapshots:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Which shim a runtime name starts: a path, or a name that is looked for on PATH."""
+    """What a runtime name stands for: another runtime name, or the path of a shim binary."""
 
     shims: Mapping[str, str] = field(
-        default_factory=lambda: {
-            "io.containerd.runc.v2": "containerd-shim-oci-v2",
-            "io.containerd.oci.v2": "containerd-shim-oci-v2",
-        }
+        default_factory=lambda: {"io.containerd.runc.v2": "io.containerd.oci.v2"}
     )
 
 

@@ -19,7 +19,8 @@ import grpc.aio
 
 from supervisor.daemon.config import Config
 from supervisor.errors import FailedPrecondition
-from supervisor.model.plugin import Platform, PluginRecord
+from supervisor.model.platform import Platform
+from supervisor.model.plugin import PluginRecord
 from supervisor.ttrpc.status import classify
 
 log = logging.getLogger(__name__)

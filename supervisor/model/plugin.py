@@ -6,16 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from supervisor.errors import SupervisorError
+from supervisor.model.platform import Platform
 from supervisor.model.predicate import Path, present
-
-
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """What a plugin's results run on."""
-
-    os: str
-    architecture: str
-    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

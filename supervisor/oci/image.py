@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from supervisor.errors import InvalidArgument, NotFound
 from supervisor.model.descriptor import Descriptor
 from supervisor.model.digest import Digest, digest
+from supervisor.model.platform import Platform
 from supervisor.oci import document, platform
 from supervisor.oci.document import Node
-from supervisor.oci.platform import Platform
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"

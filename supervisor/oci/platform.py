@@ -7,9 +7,9 @@ of arm run on newer variants of it, nothing else runs on something else.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from supervisor.errors import InvalidArgument
+from supervisor.model.platform import Platform
 from supervisor.oci.document import Node
 
 _MACHINES = {
@@ -25,19 +25,6 @@ _MACHINES = {
 }
 _ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armhf": "arm", "i386": "386"}
 _ARM_NEWEST = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """Operating system and processor, in the words of the OCI image spec."""
-
-    os: str
-    architecture: str
-    variant: str = ""
-
-    def __str__(self) -> str:
-        parts = (self.os, self.architecture, self.variant)
-        return "/".join(part for part in parts if part)
 
 
 def host() -> Platform:

@@ -14,7 +14,7 @@ from supervisor.model.digest import Digest
 from supervisor.model.event import Envelope
 from supervisor.model.instant import SECOND, Nanoseconds
 from supervisor.model.mount import Mount
-from supervisor.model.plugin import Platform
+from supervisor.model.platform import Platform
 
 
 def require(request: Message, *fields: str) -> None:

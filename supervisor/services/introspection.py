@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from google.protobuf.empty_pb2 import Empty
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+from google.rpc.status_pb2 import Status
 
 from supervisor.api.services.introspection.v1 import introspection_pb2 as pb
 from supervisor.api.services.introspection.v1 import introspection_pb2_grpc as rpc

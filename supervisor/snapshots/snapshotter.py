@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from supervisor.model.instant import Nanoseconds
 from supervisor.model.mount import Mount
@@ -79,6 +79,7 @@ class Layer:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Snapshotter(Protocol):
     """A driver. Its methods block, may be called from many threads, and are never called for one
     snapshot at the same time, but for `mounts`, `usage` and `cleanup`.

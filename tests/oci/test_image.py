@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import InvalidArgument, NotFound, ResourceExhausted, SupervisorError
+from supervisor.model.platform import Platform
 from supervisor.oci import document, image
-from supervisor.oci.platform import Platform
 from supervisor.oci.platform import parse as parse_platform
 
 DIGEST = "sha256:" + "ab" * 32

@@ -14,7 +14,8 @@ from google.protobuf.empty_pb2 import Empty
 from supervisor.api.services.introspection.v1 import introspection_pb2 as pb
 from supervisor.api.services.introspection.v1 import introspection_pb2_grpc as rpc
 from supervisor.errors import SupervisorError
-from supervisor.model.plugin import Platform, PluginRecord
+from supervisor.model.platform import Platform
+from supervisor.model.plugin import PluginRecord
 from supervisor.services.introspection import Introspection
 from tests.services.conftest import Serve
 from tests.services.refusal import refusal

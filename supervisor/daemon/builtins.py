@@ -1,0 +1,46 @@
+"""The list of what this daemon is made of, in the order of loading (containerd: cmd/containerd/builtins).
+
+Types and ids are containerd's where it has the like, because clients look parts up by them.
+"""
+
+from __future__ import annotations
+
+from supervisor.daemon.plugins import Plugin
+
+_PARTS = "supervisor.daemon.parts"
+_SERVICES = "supervisor.daemon.services"
+
+METADATA = "io.containerd.metadata.v1"
+CONTENT = "io.containerd.content.v1"
+SNAPSHOTTER = "io.containerd.snapshotter.v1"
+EVENT = "io.containerd.event.v1"
+SERVICE = "io.containerd.service.v1"
+DIFFER = "io.containerd.differ.v1"
+RUNTIME = "io.containerd.runtime.v2"
+GRPC = "io.containerd.grpc.v1"
+TTRPC = "io.containerd.ttrpc.v1"
+
+BUILTINS = (
+    Plugin(EVENT, "exchange", f"{_PARTS}:exchange"),
+    Plugin(CONTENT, "content", f"{_PARTS}:content_files"),
+    Plugin(SNAPSHOTTER, "overlayfs", f"{_PARTS}:overlayfs"),
+    Plugin(SNAPSHOTTER, "native", f"{_PARTS}:native"),
+    Plugin(METADATA, "bolt", f"{_PARTS}:metadata", (EVENT,)),
+    Plugin(SERVICE, "content-service", f"{_PARTS}:content", (METADATA, CONTENT)),
+    Plugin(SERVICE, "snapshots-service", f"{_PARTS}:snapshots", (METADATA, SNAPSHOTTER)),
+    Plugin(RUNTIME, "task", f"{_PARTS}:tasks", (METADATA,)),
+    Plugin(TTRPC, "events", f"{_PARTS}:shim_events", (METADATA,)),
+    Plugin(GRPC, "namespaces", f"{_SERVICES}:namespaces", (METADATA,)),
+    Plugin(GRPC, "containers", f"{_SERVICES}:containers", (METADATA,)),
+    Plugin(GRPC, "images", f"{_SERVICES}:images", (METADATA,)),
+    Plugin(GRPC, "leases", f"{_SERVICES}:leases", (METADATA,)),
+    Plugin(GRPC, "content", f"{_SERVICES}:content", (SERVICE,)),
+    Plugin(GRPC, "snapshots", f"{_SERVICES}:snapshots", (SERVICE,)),
+    Plugin(GRPC, "diff", f"{_SERVICES}:diff", (SERVICE,)),
+    Plugin(GRPC, "events", f"{_SERVICES}:events", (METADATA, EVENT)),
+    Plugin(GRPC, "tasks", f"{_SERVICES}:tasks", (RUNTIME,)),
+    Plugin(GRPC, "version", f"{_SERVICES}:version"),
+    Plugin(GRPC, "healthcheck", f"{_SERVICES}:health"),
+    Plugin(GRPC, "introspection", f"{_SERVICES}:introspection"),
+    Plugin(GRPC, "absent", f"{_SERVICES}:absent"),
+)

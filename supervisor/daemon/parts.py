@@ -1,0 +1,118 @@
+"""Loaders of the daemon's inner parts: each makes one and says what introspection tells of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from supervisor.blocking import in_background, in_thread
+from supervisor.content.local import LocalStore
+from supervisor.daemon.plugins import Context, Part
+from supervisor.events.exchange import Exchange
+from supervisor.metadata import content_reconcile
+from supervisor.metadata.blobs import Sharing
+from supervisor.metadata.content_store import ContentStore
+from supervisor.metadata.database import Database
+from supervisor.metadata.snapshots import Snapshots
+from supervisor.metadata.store import Store
+from supervisor.oci.platform import host
+from supervisor.services import ttrpc_events
+from supervisor.shimv2.manager import Manager
+from supervisor.shimv2.settings import ShimSettings, Timeouts
+from supervisor.snapshots.native import NativeSnapshotter
+from supervisor.snapshots.overlay import OverlaySnapshotter
+from supervisor.snapshots.snapshotter import Snapshotter
+from supervisor.ttrpc.aio import Server
+
+SNAPSHOTTER = "io.containerd.snapshotter.v1"
+
+DISTRIBUTION = "container-supervisor"
+"""Its metadata holds the version that this daemon reports."""
+
+
+def own_version() -> str:
+    """The version of this daemon."""
+    return version(DISTRIBUTION)
+
+
+async def exchange(context: Context) -> Part:
+    """Tells events to subscribers."""
+    made = Exchange(asyncio.get_running_loop(), queue_bound=context.config.events.subscriber_bound)
+    return Part(made)
+
+
+async def content_files(context: Context) -> Part:
+    """The files of the content store."""
+    root = context.root / "io.containerd.content.v1.content"
+    return Part(await in_thread(LocalStore, root), exports={"root": str(root)})
+
+
+async def overlayfs(context: Context) -> Part:
+    """Snapshots as overlay mounts."""
+    options = context.config.snapshots.overlay_mount_options
+    root = context.root / f"{SNAPSHOTTER}.overlayfs"
+    return _snapshotter(await in_thread(OverlaySnapshotter, root, mount_options=options))
+
+
+async def native(context: Context) -> Part:
+    """Snapshots as copies."""
+    return _snapshotter(await in_thread(NativeSnapshotter, context.root / f"{SNAPSHOTTER}.native"))
+
+
+def _snapshotter(driver: Snapshotter) -> Part:
+    return Part(driver, platforms=(host(),), capabilities=driver.capabilities, exports={"root": driver.root})
+
+
+async def metadata(context: Context) -> Part:
+    """The store: opened, migrated, and agreed with the files."""
+    path = context.root / "metadata.db"
+    database = await in_thread(Database, path)
+    context.stack.push_async_callback(in_thread, database.close)
+    database.tell(context.get(Exchange).tell)
+    policy = context.config.content.sharing_policy
+    return Part(Store(database), exports={"policy": policy, "path": str(path)})
+
+
+async def content(context: Context) -> Part:
+    """Blobs as namespaces see them."""
+    sharing = Sharing(context.config.content.sharing_policy)
+    store = ContentStore(context.get(Store).database, context.get(LocalStore), sharing)
+    await in_thread(content_reconcile.reconcile, store)
+    return Part(store)
+
+
+async def snapshots(context: Context) -> Part:
+    """Snapshots as namespaces see them."""
+    drivers = [d for d in context.of_type(SNAPSHOTTER).values() if isinstance(d, Snapshotter)]
+    made = Snapshots(context.get(Store).database, drivers, later=in_background)
+    await in_thread(made.reconcile)
+    return Part(made)
+
+
+async def tasks(context: Context) -> Part:
+    """Tasks and their shims; those that run already are taken over."""
+    address = context.config.grpc.address
+    settings = ShimSettings(
+        root=context.root,
+        state=context.state,
+        grpc_address=address,
+        ttrpc_address=f"{address}.ttrpc",
+        daemon_binary=str(Path(sys.executable).with_name(DISTRIBUTION)),
+        version=own_version(),
+        log_level=context.config.log.level,
+        runtimes=context.config.runtime.shims,
+        timeouts=Timeouts(**asdict(context.config.timeouts)),
+    )
+    manager = await context.stack.enter_async_context(Manager(settings, context.get(Store)))
+    return Part(manager, platforms=(host(),), exports={"log-uri-schemes": "binary,file"})
+
+
+async def shim_events(context: Context) -> Part:
+    """The socket on which shims tell what happened."""
+    path = Path(f"{context.config.grpc.address}.ttrpc")
+    path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    server = Server(path, ttrpc_events.services(context.get(Store)))
+    return Part(await context.stack.enter_async_context(server))

@@ -1,0 +1,117 @@
+"""Loaders of the gRPC services: each is a servicer on the parts it needs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from grpc_health.v1 import health_pb2_grpc
+
+from supervisor.api.services.containers.v1 import containers_pb2_grpc
+from supervisor.api.services.content.v1 import content_pb2_grpc
+from supervisor.api.services.diff.v1 import diff_pb2_grpc
+from supervisor.api.services.events.v1 import events_pb2_grpc
+from supervisor.api.services.images.v1 import images_pb2_grpc
+from supervisor.api.services.introspection.v1 import introspection_pb2_grpc
+from supervisor.api.services.leases.v1 import leases_pb2_grpc
+from supervisor.api.services.namespaces.v1 import namespace_pb2_grpc
+from supervisor.api.services.snapshots.v1 import snapshots_pb2_grpc
+from supervisor.api.services.tasks.v1 import tasks_pb2_grpc
+from supervisor.api.services.version.v1 import version_pb2_grpc
+from supervisor.daemon.parts import own_version
+from supervisor.daemon.plugins import Context, Part
+from supervisor.events.exchange import Exchange
+from supervisor.metadata.content_store import ContentStore
+from supervisor.metadata.snapshots import Snapshots as SnapshotStore
+from supervisor.metadata.store import Store
+from supervisor.services.absent import Absent
+from supervisor.services.containers import Containers
+from supervisor.services.content import Content
+from supervisor.services.diff import Diff
+from supervisor.services.events import Events
+from supervisor.services.health import Health
+from supervisor.services.images import Images
+from supervisor.services.introspection import Introspection
+from supervisor.services.leases import Leases
+from supervisor.services.namespaces import Namespaces
+from supervisor.services.snapshots import Snapshots
+from supervisor.services.tasks import Tasks
+from supervisor.services.version import Version
+from supervisor.shimv2.manager import Manager
+
+
+async def namespaces(context: Context) -> Part:
+    """Namespaces."""
+    servicer = Namespaces(context.get(Store))
+    return Part(servicer, partial(namespace_pb2_grpc.add_NamespacesServicer_to_server, servicer))
+
+
+async def containers(context: Context) -> Part:
+    """Containers' records."""
+    servicer = Containers(context.get(Store))
+    return Part(servicer, partial(containers_pb2_grpc.add_ContainersServicer_to_server, servicer))
+
+
+async def images(context: Context) -> Part:
+    """Images."""
+    servicer = Images(context.get(Store))
+    return Part(servicer, partial(images_pb2_grpc.add_ImagesServicer_to_server, servicer))
+
+
+async def leases(context: Context) -> Part:
+    """Leases."""
+    servicer = Leases(context.get(Store))
+    return Part(servicer, partial(leases_pb2_grpc.add_LeasesServicer_to_server, servicer))
+
+
+async def content(context: Context) -> Part:
+    """Blobs."""
+    servicer = Content(context.get(ContentStore))
+    return Part(servicer, partial(content_pb2_grpc.add_ContentServicer_to_server, servicer))
+
+
+async def snapshots(context: Context) -> Part:
+    """Snapshots."""
+    servicer = Snapshots(context.get(SnapshotStore))
+    return Part(servicer, partial(snapshots_pb2_grpc.add_SnapshotsServicer_to_server, servicer))
+
+
+async def diff(context: Context) -> Part:
+    """Layers applied to snapshots."""
+    servicer = Diff(context.get(ContentStore), context.root / "tmpmounts")
+    return Part(servicer, partial(diff_pb2_grpc.add_DiffServicer_to_server, servicer))
+
+
+async def events(context: Context) -> Part:
+    """Events."""
+    servicer = Events(context.get(Store), context.get(Exchange))
+    return Part(servicer, partial(events_pb2_grpc.add_EventsServicer_to_server, servicer))
+
+
+async def tasks(context: Context) -> Part:
+    """Tasks."""
+    servicer = Tasks(context.get(Store), context.get(Manager))
+    return Part(servicer, partial(tasks_pb2_grpc.add_TasksServicer_to_server, servicer))
+
+
+async def version(context: Context) -> Part:
+    """The version."""
+    servicer = Version(own_version())
+    return Part(servicer, partial(version_pb2_grpc.add_VersionServicer_to_server, servicer))
+
+
+async def health(context: Context) -> Part:
+    """gRPC's health protocol."""
+    servicer = Health()
+    return Part(servicer, partial(health_pb2_grpc.add_HealthServicer_to_server, servicer))
+
+
+async def introspection(context: Context) -> Part:
+    """What the daemon is made of."""
+    servicer = Introspection(context.root, context.records)
+    return Part(servicer, partial(introspection_pb2_grpc.add_IntrospectionServicer_to_server, servicer))
+
+
+async def absent(context: Context) -> Part:
+    """What later versions offer."""
+    servicer = Absent()
+    return Part(servicer, lambda server: server.add_generic_rpc_handlers((servicer,)))
