@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from supervisor.kernel import paths
+
 _BLOCK_BYTES = 512  # st_blocks has this unit, whatever the filesystem's block size
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LONG_PATH = 1024  # well below what the kernel takes in one call
+_MAX_ANCHORS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +26,10 @@ class DiskUsage:
 
 
 def disk_usage(root: Path) -> DiskUsage:
-    """Measure `root` with all below it; what vanishes while measuring is not counted."""
+    """Measure `root` with all below it; what vanishes while measuring is not counted.
+
+    The tree may be a running container's: no link in it is followed, also not one put there meanwhile.
+    """
     seen: set[tuple[int, int]] = set()
     size = 0
     for status in _statuses(root):
@@ -32,12 +41,41 @@ def disk_usage(root: Path) -> DiskUsage:
 
 
 def _statuses(root: Path) -> Iterator[os.stat_result]:
-    yield os.lstat(root)
-    pending = [str(root)]
+    folder = os.open(root, _FOLDER)
+    try:
+        yield os.fstat(folder)
+        yield from _below(folder, str(root), _MAX_ANCHORS)
+    finally:
+        os.close(folder)
+
+
+def _below(anchor: int, name: str, anchors: int) -> Iterator[os.stat_result]:
+    """All below the folder `anchor`; where paths from there get too long, from a deeper anchor on."""
+    if not anchors:
+        raise OSError(errno.ENAMETOOLONG, "the folders in it are nested too deeply to be measured", name)
+    pending = ["."]
     while pending:
-        with suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):
-                    yield entry.stat(follow_symlinks=False)
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
+        path = pending.pop()
+        with suppress(FileNotFoundError, NotADirectoryError), _opened(anchor, path) as folder:
+            if len(path) > _LONG_PATH:
+                yield from _below(folder, name, anchors - 1)
+            else:
+                yield from _entries(folder, path, pending)
+
+
+def _entries(folder: int, path: str, pending: list[str]) -> Iterator[os.stat_result]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                yield entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{path}/{entry.name}")
+
+
+@contextmanager
+def _opened(anchor: int, path: str) -> Iterator[int]:
+    folder = paths.openat2(anchor, path, _FOLDER, 0, paths.RESOLVE_BENEATH | paths.RESOLVE_NO_SYMLINKS)
+    try:
+        yield folder
+    finally:
+        os.close(folder)

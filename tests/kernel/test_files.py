@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.kernel.files import locked, sync_filesystem, write_durably
+from supervisor.kernel.trees import remove_contents
 from supervisor.kernel.usage import disk_usage
 
 
@@ -58,3 +59,30 @@ def test_holes_take_no_space(tmp_path: Path) -> None:
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(1 << 30)
     assert disk_usage(tmp_path).size < 1 << 20
+
+
+def nest(folder: Path, name: str, depth: int) -> None:
+    held = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=held)
+        below = os.open(name, os.O_RDONLY, dir_fd=held)
+        os.close(held)
+        held = below
+    os.close(held)
+
+
+def test_trees_deeper_than_any_path_are_measured(tmp_path: Path) -> None:
+    nest(tmp_path, "deep", 3000)
+    try:
+        assert disk_usage(tmp_path).inodes == 3001
+    finally:
+        remove_contents(tmp_path)
+
+
+def test_depth_has_a_bound_that_is_an_error(tmp_path: Path) -> None:
+    nest(tmp_path, "n" * 250, 600)
+    try:
+        with pytest.raises(OSError, match="too deeply"):
+            disk_usage(tmp_path)
+    finally:
+        remove_contents(tmp_path)
