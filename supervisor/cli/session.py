@@ -88,23 +88,24 @@ async def _feed(process: Process, stdin: Input) -> None:
 
 async def _input() -> AsyncIterator[bytes]:
     fd = sys.stdin.fileno()
+    while True:
+        await _readable(fd)
+        data = os.read(fd, PIECE_BYTES)
+        if not data:
+            return
+        yield data
+
+
+async def _readable(fd: int) -> None:
+    """Return when a read would not block. Watching ends with the return: what is not read stays readable."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     try:
         loop.add_reader(fd, ready.set)
     except PermissionError:  # a regular file: it cannot be polled, and never blocks
-        ready.set()
-        while data := os.read(fd, PIECE_BYTES):
-            yield data
         return
     try:
-        while True:
-            await ready.wait()
-            ready.clear()
-            data = os.read(fd, PIECE_BYTES)
-            if not data:
-                return
-            yield data
+        await ready.wait()
     finally:
         loop.remove_reader(fd)
 

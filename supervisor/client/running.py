@@ -19,6 +19,7 @@ from supervisor.client.client import Client
 from supervisor.client.containers import DEFAULT_RUNTIME, Container
 from supervisor.client.images import Image
 from supervisor.client.snapshots import DEFAULT_SNAPSHOTTER
+from supervisor.client.stdio import remove_fifos
 from supervisor.client.tasks import Exit, Process, Status
 from supervisor.client.unpacking import Resolved, resolve, unpack
 from supervisor.errors import (
@@ -67,11 +68,7 @@ async def find_image(client: Client, name: str) -> Image:
             return await client.images.get(candidate)
     known = [image.name for image in await client.images.list()]
     near = references.near(name, known)
-    hint = (
-        f"did you mean {' or '.join(near)}?"
-        if near
-        else f"there are {len(known)} images here; import it first"
-    )
+    hint = f"did you mean {' or '.join(near)}?" if near else "import it first"
     full = references.normal(name)
     raise NotFound(f"there is no image {full} in namespace {client.namespace}; {hint}")
 
@@ -178,6 +175,8 @@ async def _remove_task(client: Client, name: str, force: bool) -> None:
             )
         await kill(client, name)
     await task.delete()
+    # A client that was killed could not clean up behind itself.
+    remove_fifos(state.streams)
 
 
 async def _signal(process: Process, number: int, *, every: bool = False) -> None:

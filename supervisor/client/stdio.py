@@ -25,6 +25,7 @@ from supervisor.errors import FailedPrecondition, NotFound
 # Reading ahead is bounded, so that a slow reader slows the process down instead of filling memory.
 READ_AHEAD_BYTES = 256 << 10
 _ATTEMPTS = 5
+_FOLDER_PREFIX = "io-"
 _DRAIN_POLL_SECONDS = 0.005
 
 
@@ -129,14 +130,13 @@ async def attached(streams: Streams) -> AsyncIterator[Stdio]:
 
 
 def remove_fifos(streams: Streams) -> None:
-    """Remove fifos that `fifos` made, and their folder; anything else is left alone."""
-    paths = [
-        Path(path) for path in (streams.stdin, streams.stdout, streams.stderr) if path and "://" not in path
-    ]
-    for path in paths:
+    """Remove fifos that `fifos` made, in whatever client, and their folder; anything else is left alone."""
+    named = [Path(path) for path in (streams.stdin, streams.stdout, streams.stderr) if path.startswith("/")]
+    own = [path for path in named if path.parent.name.startswith(_FOLDER_PREFIX)]
+    for path in own:
         if path.is_fifo():
             path.unlink(missing_ok=True)
-    for folder in {path.parent for path in paths if path.parent.name.startswith("io-")}:
+    for folder in {path.parent for path in own}:
         with suppress(OSError):  # somebody else's file is in it, or another client just removed it
             folder.rmdir()
             folder.parent.rmdir()
@@ -147,7 +147,7 @@ def _fresh_folder(directory: Path) -> Path:
         # The last client to leave removes `directory`, maybe between these two steps.
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
-            return Path(tempfile.mkdtemp(prefix="io-", dir=directory))
+            return Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=directory))
     raise NotFound(f"make a folder for fifos: {directory} keeps vanishing")
 
 
