@@ -36,12 +36,13 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> Member:
     return member(name, kind=kind, linkname=target)
 
 
-def archive(*members: Member, dialect: int = tarfile.PAX_FORMAT) -> bytes:
+def archive(*members: Member, dialect: int = tarfile.PAX_FORMAT, ended: bool = True) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=dialect, errors="surrogateescape") as tar:
         for info, data in members:
             tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+        end = tar.offset
+    return buffer.getvalue() if ended else buffer.getvalue()[:end]
 
 
 @dataclass
