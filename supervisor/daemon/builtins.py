@@ -42,5 +42,4 @@ BUILTINS = (
     Plugin(GRPC, "version", f"{_SERVICES}:version"),
     Plugin(GRPC, "healthcheck", f"{_SERVICES}:health"),
     Plugin(GRPC, "introspection", f"{_SERVICES}:introspection"),
-    Plugin(GRPC, "absent", f"{_SERVICES}:absent"),
 )

@@ -22,6 +22,8 @@ from supervisor.daemon.plugins import Context, load_all
 from supervisor.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from supervisor.events.exchange import Exchange
 from supervisor.kernel.files import locked
+from supervisor.services.absent import Absent
+from supervisor.services.health import Health
 from supervisor.services.interceptors import Errors
 
 log = logging.getLogger(__name__)
@@ -30,10 +32,12 @@ GRACE_SECONDS = 2.0
 """How long calls in flight may go on once the daemon was told to stop."""
 
 MAX_SOCKET_PATH = 107
+"""Bytes of a path that the kernel takes for a unix socket (man 7 unix)."""
 
 
 async def serve(config: Config) -> None:
     """Run until SIGTERM or SIGINT; raises SupervisorError when the daemon cannot start."""
+    _check_address(config.grpc.address)
     stopping = _stop_on_signals()
     async with AsyncExitStack() as stack:
         for folder, mode in ((config.root, 0o711), (config.state, 0o711)):
@@ -48,9 +52,16 @@ async def serve(config: Config) -> None:
         await stopping.wait()
         notify("STOPPING=1")
         log.info("stopping; containers run on")
+        context.get(Health).stop()
         context.get(Exchange).close()
         await server.stop(GRACE_SECONDS)
     log.info("stopped")
+
+
+def _check_address(address: str) -> None:
+    longest = MAX_SOCKET_PATH - len(".ttrpc")
+    if not address.startswith("/") or len(os.fsencode(address)) > longest:
+        raise InvalidArgument(f"address {address!r} must be an absolute path of at most {longest} bytes")
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -97,16 +108,13 @@ def _grpc_server(config: Config, context: Context) -> grpc.aio.Server:
     for part in context.parts.values():
         if part.register is not None:
             part.register(server)
+    server.add_generic_rpc_handlers((Absent(),))
     return server
 
 
 def _bind(server: grpc.aio.Server, config: Config) -> None:
     """Bind the socket so that it never has a wider mode than 0660, not even for a moment."""
     path = Path(config.grpc.address)
-    if not path.is_absolute() or len(os.fsencode(path)) > MAX_SOCKET_PATH:
-        raise InvalidArgument(
-            f"address {str(path)!r} must be an absolute path of at most {MAX_SOCKET_PATH} bytes"
-        )
     path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     umask = os.umask(0o117)
     try:

@@ -23,7 +23,6 @@ from supervisor.events.exchange import Exchange
 from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.snapshots import Snapshots as SnapshotStore
 from supervisor.metadata.store import Store
-from supervisor.services.absent import Absent
 from supervisor.services.containers import Containers
 from supervisor.services.content import Content
 from supervisor.services.diff import Diff
@@ -109,9 +108,3 @@ async def introspection(context: Context) -> Part:
     """What the daemon is made of."""
     servicer = Introspection(context.root, context.records)
     return Part(servicer, partial(introspection_pb2_grpc.add_IntrospectionServicer_to_server, servicer))
-
-
-async def absent(context: Context) -> Part:
-    """What later versions offer."""
-    servicer = Absent()
-    return Part(servicer, lambda server: server.add_generic_rpc_handlers((servicer,)))
