@@ -25,6 +25,7 @@ from supervisor.model.identifiers import Namespace, stored_labels
 from supervisor.model.predicate import predicate
 
 _COLUMNS = ContainerRow.__table__.columns
+_INSERT = insert(ContainerRow).on_conflict_do_nothing()
 
 
 def get(connection: Connection, namespace: Namespace, id_: str) -> Container:
@@ -48,7 +49,7 @@ def create(tx: Transaction, namespace: Namespace, container: Container) -> Conta
     rules.validate(container)
     stored = replace(container, labels=stored_labels(container.labels), created_at=tx.now, updated_at=tx.now)
     namespaces.touch(tx, namespace)
-    if not tx.execute(insert(ContainerRow).on_conflict_do_nothing(), _values(namespace, stored)).rowcount:
+    if not tx.execute(_INSERT, _values(namespace, stored)).rowcount:
         raise AlreadyExists(f"container {stored.id!r} in namespace {namespace!r}")
     edges.add(tx, _node(namespace, stored.id), _edges(stored))
     runtime = ContainerCreate.Runtime(name=stored.runtime.name)

@@ -37,6 +37,8 @@ _NAMED_TYPES = {
 }
 _CONDITIONAL_SOURCES = (CONTENT, IMAGE)
 
+_INSERT = insert(EdgeRow)
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -71,7 +73,7 @@ def add(tx: Transaction, node: Node, edges: Iterable[Edge]) -> None:
     """Write the edges of a node that has none yet."""
     rows = [_row(node, edge) for edge in _merged(edges)]
     if rows:
-        tx.execute(insert(EdgeRow), rows)
+        tx.execute(_INSERT, rows)
 
 
 def replace(tx: Transaction, node: Node, edges: Iterable[Edge]) -> None:

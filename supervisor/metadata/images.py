@@ -27,6 +27,7 @@ from supervisor.model.lease import EXPIRE_LABEL
 from supervisor.model.predicate import predicate
 
 _COLUMNS = ImageRow.__table__.columns
+_INSERT = insert(ImageRow).on_conflict_do_nothing()
 
 
 def get(connection: Connection, namespace: Namespace, name: str) -> Image:
@@ -63,7 +64,7 @@ def create(
     stored = replace(image, target=target, labels=labels, created_at=now, updated_at=now)
     _attach(tx, namespace, stored, lease_id)
     namespaces.touch(tx, namespace)
-    if not tx.execute(insert(ImageRow).on_conflict_do_nothing(), _values(namespace, stored)).rowcount:
+    if not tx.execute(_INSERT, _values(namespace, stored)).rowcount:
         raise AlreadyExists(f"image {stored.name!r} in namespace {namespace!r}")
     edges.add(tx, _node(namespace, stored.name), _edges(stored))
     tx.emit(namespace, "/images/create", ImageCreate(name=stored.name, labels=stored.labels))
