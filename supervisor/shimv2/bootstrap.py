@@ -23,7 +23,7 @@ TTRPC = "ttrpc"
 VERSIONS = (2, 3)
 
 # containerd's levels are those of Go's slog.
-LOG_LEVELS = {"trace": -8, "debug": -4, "info": 0, "warn": 4, "error": 8, "fatal": 10, "panic": 12}
+LOG_LEVELS = {"trace": -8, "debug": -4, "info": 0, "warn": 4, "warning": 4, "error": 8, "fatal": 10}
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,9 +53,9 @@ class ShimClient:
         """Call a method; raises what the shim answered, DeadlineExceeded, or ConnectionClosed."""
         try:
             return await self._call(method, request, reply, timeout)
-        except Unimplemented:
+        except Unimplemented as error:
             # A shim may claim version 3 and serve version 2 only.
-            if self._version == 2 or method not in ("Create", "Connect"):
+            if self._version == 2 or not str(error).startswith("service "):
                 raise
             self._version = 2
             return await self._call(method, request, reply, timeout)
