@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any as Anything
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Row,
     Select,
     and_,
+    bindparam,
     delete,
     exists,
     insert,
@@ -23,7 +23,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.orm import aliased
 
 from supervisor.metadata import edges
 from supervisor.metadata.database import Transaction
@@ -33,8 +32,6 @@ from supervisor.model.instant import Nanoseconds
 from supervisor.snapshots.snapshotter import LABEL_PREFIX, LABEL_REF, Info, Kind, Layer, Usage
 
 MAKING, READY = "making", "ready"
-
-_Parent = aliased(SnapshotRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +61,48 @@ class Record:
     usage: Usage
 
 
-def _in(place: Place) -> ColumnElement[bool]:
-    return and_(SnapshotRow.namespace == place.namespace, SnapshotRow.snapshotter == place.snapshotter)
+# Statements are built once: building one costs more than running it.
+_T = SnapshotRow.__table__.columns
+_P = SnapshotRow.__table__.alias("parent").columns
+_IN_PLACE = and_(_T.namespace == bindparam("namespace"), _T.snapshotter == bindparam("snapshotter"))
+_KEYED = and_(_IN_PLACE, _T.key == bindparam("key"))
+_RECORDS = (
+    select(
+        _T.id, _T.parent_id, _T.key, _P.key.label("parent"), _T.kind,
+        _T.labels, _T.size, _T.inodes, _T.created_at, _T.updated_at,
+    )
+    .select_from(SnapshotRow.__table__.outerjoin(_P.id.table, _T.parent_id == _P.id))
+    .where(_IN_PLACE, _T.state == READY)
+)  # fmt: skip
+_FIND = _RECORDS.where(_KEYED)
+_ALL = _RECORDS.order_by(_T.key)
+_TAKEN = select(exists().where(_KEYED))
+_ANY = select(exists().where(_IN_PLACE))
+_CHILDREN = select(_T.key).where(_T.parent_id == bindparam("number")).limit(3)
+_NUMBERS = select(_T.id).where(_T.snapshotter == bindparam("snapshotter"))
+_UNFINISHED = select(_T.id, _T.namespace, _T.key).where(
+    _T.snapshotter == bindparam("snapshotter"), _T.state == MAKING
+)
+_INSERT = insert(SnapshotRow)
+_DELETE = delete(SnapshotRow).where(_T.id == bindparam("number"))
 
 
-def _records() -> Select[*tuple[Anything, ...]]:
-    columns = (
-        SnapshotRow.id, SnapshotRow.parent_id, SnapshotRow.key, _Parent.key.label("parent"), SnapshotRow.kind,
-        SnapshotRow.labels, SnapshotRow.size, SnapshotRow.inodes,
-        SnapshotRow.created_at, SnapshotRow.updated_at,
-    )  # fmt: skip
-    return select(*columns).join(_Parent, SnapshotRow.parent_id == _Parent.id, isouter=True)
+def _ancestors() -> Select[int]:
+    base = select(_T.id, _T.parent_id, literal(0).label("depth")).where(_T.id == bindparam("number"))
+    chain = base.cte("chain", recursive=True)
+    step = select(_T.id, _T.parent_id, chain.c.depth + 1).join(chain, _T.id == chain.c.parent_id)
+    chain = chain.union_all(step)
+    return select(chain.c.id).order_by(chain.c.depth)
 
 
-def _record(row: Row[Anything]) -> Record:
+_ANCESTORS = _ancestors()
+
+
+def _keyed(place: Place, key: str) -> dict[str, str]:
+    return {"namespace": place.namespace, "snapshotter": place.snapshotter, "key": key}
+
+
+def _record(row: Row[*tuple[Anything, ...]]) -> Record:
     times = (Nanoseconds(row.created_at), Nanoseconds(row.updated_at))
     info = Info(row.key, row.parent or "", Kind(row.kind), row.labels, *times)
     return Record(row.id, row.parent_id, info, Usage(row.size, row.inodes))
@@ -85,43 +110,37 @@ def _record(row: Row[Anything]) -> Record:
 
 def find(connection: Connection, place: Place, key: str) -> Record | None:
     """The snapshot of that key, None while it is still being made."""
-    query = _records().where(_in(place), SnapshotRow.key == key, SnapshotRow.state == READY)
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_FIND, _keyed(place, key)).one_or_none()
     return None if row is None else _record(row)
 
 
 def all_of(connection: Connection, place: Place) -> list[Record]:
     """The snapshots of a place in byte order of their keys."""
-    query = _records().where(_in(place), SnapshotRow.state == READY).order_by(SnapshotRow.key)
-    return [_record(row) for row in connection.execute(query)]
+    found = connection.execute(_ALL, {"namespace": place.namespace, "snapshotter": place.snapshotter})
+    return [_record(row) for row in found]
 
 
 def taken(connection: Connection, place: Place, key: str) -> bool:
     """Whether a key is in use, also by a snapshot that is being made."""
-    query = select(exists().where(_in(place), SnapshotRow.key == key))
-    return bool(connection.execute(query).scalar_one())
+    return bool(connection.execute(_TAKEN, _keyed(place, key)).scalar_one())
 
 
 def any_in(connection: Connection, place: Place) -> bool:
     """Whether the place holds any snapshot."""
-    return bool(connection.execute(select(exists().where(_in(place)))).scalar_one())
+    where = {"namespace": place.namespace, "snapshotter": place.snapshotter}
+    return bool(connection.execute(_ANY, where).scalar_one())
 
 
 def children(connection: Connection, number: int) -> list[str]:
     """The keys of the snapshots that have this one for their parent; a few are enough for a message."""
-    query = select(SnapshotRow.key).where(SnapshotRow.parent_id == number).limit(3)
-    return list(connection.execute(query).scalars())
+    return list(connection.execute(_CHILDREN, {"number": number}).scalars())
 
 
 def ancestors(connection: Connection, parent_id: int | None) -> tuple[int, ...]:
     """The numbers of a chain from `parent_id` to its root."""
     if parent_id is None:
         return ()
-    base = select(SnapshotRow.id, SnapshotRow.parent_id, literal(0).label("depth"))
-    chain = base.where(SnapshotRow.id == parent_id).cte("chain", recursive=True)
-    step = select(SnapshotRow.id, SnapshotRow.parent_id, chain.c.depth + 1)
-    chain = chain.union_all(step.join(chain, SnapshotRow.id == chain.c.parent_id))
-    return tuple(connection.execute(select(chain.c.id).order_by(chain.c.depth)).scalars())
+    return tuple(connection.execute(_ANCESTORS, {"number": parent_id}).scalars())
 
 
 def layer(connection: Connection, record: Record) -> Layer:
@@ -145,7 +164,7 @@ def add(
         "kind": kind.value, "state": MAKING, "labels": labels, "size": 0, "inodes": 0,
         "created_at": tx.now, "updated_at": tx.now,
     }  # fmt: skip
-    made = tx.execute(insert(SnapshotRow), values).inserted_primary_key
+    made = tx.execute(_INSERT, values).inserted_primary_key
     assert made is not None
     return int(made[0])
 
@@ -157,7 +176,7 @@ def change(tx: Transaction, number: int, **values: object) -> bool:
 
 def drop(tx: Transaction, number: int) -> bool:
     """Delete a row; False when there is no such row any more."""
-    return tx.execute(delete(SnapshotRow).where(SnapshotRow.id == number)).rowcount == 1
+    return tx.execute(_DELETE, {"number": number}).rowcount == 1
 
 
 def write_edges(tx: Transaction, place: Place, key: str, *, parent: str, labels: Mapping[str, str]) -> None:
@@ -170,14 +189,10 @@ def write_edges(tx: Transaction, place: Place, key: str, *, parent: str, labels:
 
 def numbers(connection: Connection, snapshotter: str) -> set[int]:
     """The numbers of all snapshots of a driver, of all namespaces."""
-    query = select(SnapshotRow.id).where(SnapshotRow.snapshotter == snapshotter)
-    return set(connection.execute(query).scalars())
+    return set(connection.execute(_NUMBERS, {"snapshotter": snapshotter}).scalars())
 
 
 def unfinished(connection: Connection, snapshotter: str) -> list[tuple[int, Place, str]]:
     """Number, place and key of what a crash left in the making."""
-    query = select(SnapshotRow.id, SnapshotRow.namespace, SnapshotRow.key).where(
-        SnapshotRow.snapshotter == snapshotter, SnapshotRow.state == MAKING
-    )
-    found = connection.execute(query)
+    found = connection.execute(_UNFINISHED, {"snapshotter": snapshotter})
     return [(number, Place(Namespace(space), snapshotter), key) for number, space, key in found]
