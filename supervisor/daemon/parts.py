@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from supervisor.blocking import in_background, in_thread
 from supervisor.content.local import LocalStore
 from supervisor.daemon.plugins import Context, Part
 from supervisor.events.exchange import Exchange
-from supervisor.metadata import content_reconcile
+from supervisor.metadata import content_reconcile, events
 from supervisor.metadata.blobs import Sharing
 from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.database import Database
@@ -71,6 +72,7 @@ async def metadata(context: Context) -> Part:
     path = context.root / "metadata.db"
     database = await in_thread(Database, path)
     context.stack.push_async_callback(in_thread, database.close)
+    await in_thread(database.write, partial(events.trim, keep=context.config.events.keep))
     database.tell(context.get(Exchange).tell)
     policy = context.config.content.sharing_policy
     return Part(Store(database), exports={"policy": policy, "path": str(path)})
