@@ -1,4 +1,4 @@
-"""What a shim reads from a bundle: the spec, and pids that the runtime wrote (containerd: runc/container.go)."""
+"""What a shim reads from a bundle: the spec, and pids that the runtime wrote (containerd: runc/util.go)."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class Container:
             self._adopt(process)
 
     def kill(self, process: Process, signal_number: int, *, everything: bool) -> None:
-        """Send a signal; with `everything`, to all of the container. Raises NotFound for a process that is gone."""
+        """Send a signal; with `everything`, to all processes. Raises NotFound for what is gone already."""
         with self.members.lock:
             process.check(Verb.KILL)
         if process is not self.init:

@@ -1,7 +1,7 @@
 """Where the streams of a container's process go (containerd: process/io.go).
 
 `iofactory` picks the kind. Each follows one protocol: made before the runtime runs, which is given
-`descriptors` or `console_socket`; `begin` after the runtime has succeeded; `close` at the end, whatever happened.
+`descriptors` or `console_socket`; `begin` after the runtime has succeeded; `close` at the end, always.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ class TerminalIO(CopiedIO):
         self._master = -1
 
     def _input_over(self, source: int, writer: int) -> None:
-        """The end of its input hangs a terminal up, as clients know it; what was printed is passed on first."""
+        """The end of its input hangs a terminal up, but what has been printed is passed on first."""
         self.owned.close(source, writer)
         if self._reader is not None:
             self._reader.finish()
