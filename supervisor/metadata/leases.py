@@ -19,7 +19,7 @@ from supervisor.metadata.edges import Node
 from supervisor.metadata.schema import EdgeRow, LeaseRow
 from supervisor.model.digest import digest
 from supervisor.model.filters import Filter
-from supervisor.model.identifiers import Namespace
+from supervisor.model.identifiers import Namespace, stored_labels
 from supervisor.model.instant import Nanoseconds, parse_rfc3339
 from supervisor.model.lease import EXPIRE_LABEL, Lease, Resource, generated_id
 from supervisor.model.predicate import predicate
@@ -35,7 +35,8 @@ def create(tx: Transaction, namespace: Namespace, lease: Lease) -> Lease:
 
     Neither id nor labels have rules. A label `containerd.io/gc.expire` that is no time never expires.
     """
-    stored = replace(lease, id=lease.id or generated_id(tx.now), created_at=tx.now)
+    id_ = lease.id or generated_id(tx.now)
+    stored = replace(lease, id=id_, labels=stored_labels(lease.labels), created_at=tx.now)
     namespaces.touch(tx, namespace)
     values = {
         "namespace": namespace,

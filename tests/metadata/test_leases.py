@@ -33,6 +33,7 @@ def test_an_id_is_made_when_none_is_given(database: Database) -> None:
 
 def test_neither_ids_nor_labels_have_rules(database: Database) -> None:
     lease = create(database, "any thing/ü", empty="", long="x" * 5000)
+    assert lease.labels == {"long": "x" * 5000}
     assert database.read(lambda c: leases.find(c, BLUE)) == [lease]
     with pytest.raises(AlreadyExists):
         create(database, "any thing/ü")
