@@ -17,6 +17,9 @@ from supervisor.model.mount import Mount
 from supervisor.model.platform import Platform
 
 
+MAX_INSTANT = 2**63 - 1
+
+
 def require(request: Message, *fields: str) -> None:
     """Raise InvalidArgument when the request lacks one of these messages."""
     for name in fields:
@@ -40,8 +43,11 @@ def from_any(value: Any | None) -> AnyMessage | None:
 
 
 def to_instant(message: Timestamp) -> Nanoseconds:
-    """A point in time."""
-    return Nanoseconds(message.seconds * SECOND + message.nanos)
+    """A point in time; raises InvalidArgument for one that the store's 64 bits cannot hold."""
+    instant = message.seconds * SECOND + message.nanos
+    if abs(instant) > MAX_INSTANT:
+        raise InvalidArgument(f"time of {message.seconds} s from 1970 lies outside the years 1678 to 2262")
+    return Nanoseconds(instant)
 
 
 def from_instant(instant: Nanoseconds) -> Timestamp:

@@ -48,6 +48,12 @@ async def test_source_date_keeps_its_nanoseconds(stub: rpc.ImagesStub, blue: Met
     assert created.created_at == created.updated_at == then
 
 
+async def test_a_source_date_that_cannot_be_stored(stub: rpc.ImagesStub, blue: Metadata) -> None:
+    for seconds in (-62135596800, 253402300799):
+        request = pb.CreateImageRequest(image=image(), source_date_epoch=Timestamp(seconds=seconds))
+        assert (await refusal(stub.Create(request, metadata=blue)))[0] == "INVALID_ARGUMENT"
+
+
 async def test_update(stub: rpc.ImagesStub, blue: Metadata) -> None:
     await stub.Create(pb.CreateImageRequest(image=image(a="1")), metadata=blue)
     request = pb.UpdateImageRequest(image=image(b="2"), update_mask={"paths": ["labels.b"]})
