@@ -167,6 +167,11 @@ def _family(pid: int) -> set[int]:
     return found
 
 
+def is_mounted(place: Path) -> bool:
+    """Whether something is mounted there; os.path.ismount does not see a bind mount."""
+    return any(line.split()[1] == str(place) for line in _mounts())
+
+
 def _mounts() -> list[str]:
     return Path("/proc/self/mounts").read_text().splitlines()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.compat.ctr import Ctr
+from tests.compat.target import is_mounted
 from tests.images import HOST, TAG, busybox_docker_tar, busybox_oci_tar
 
 FOREIGN = "linux/s390x"
@@ -111,7 +112,7 @@ def mountpoint(ctr: Ctr, tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "mnt"
     place.mkdir()
     yield place
-    if place.is_mount():
+    if is_mounted(place):
         subprocess.run(["umount", place], check=True)
 
 
@@ -122,7 +123,7 @@ def test_mount_shows_the_files_and_unmount_ends_it(ctr: Ctr, image: str, mountpo
     with pytest.raises(OSError, match="Read-only file system"):
         (mountpoint / "new").write_text("no")
     ctr.run("images", "unmount", "--rm", str(mountpoint))
-    assert not mountpoint.is_mount()
+    assert not is_mounted(mountpoint)
     assert str(mountpoint) not in ctr.out("snapshots", "ls")
 
 

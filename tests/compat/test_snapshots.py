@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.compat.ctr import Ctr
+from tests.compat.target import is_mounted
 
 
 @pytest.fixture(params=["overlayfs", "native"])
@@ -55,7 +56,7 @@ def snapshots(ctr: Ctr, driver: str, tmp_path: Path) -> Iterator[Snapshots]:
     place = tmp_path / "mnt"
     place.mkdir()
     yield Snapshots(ctr, driver, place)
-    if place.is_mount():
+    if is_mounted(place):
         subprocess.run(["umount", place], check=True)
 
 
@@ -151,7 +152,9 @@ def test_diff_of_an_active_snapshot_is_a_layer(chain: Snapshots, tmp_path: Path)
     chain.out("prepare", "work", "upper")
     chain.write("work", "new", "text\n")
     answer = subprocess.run(
-        chain.ctr.command(*chain.words, "diff", "--media-type", "application/vnd.oci.image.layer.v1.tar", "work"),
+        chain.ctr.command(
+            *chain.words, "diff", "--media-type", "application/vnd.oci.image.layer.v1.tar", "work"
+        ),
         capture_output=True,
         timeout=60,
         check=False,
