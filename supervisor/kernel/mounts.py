@@ -10,12 +10,21 @@ import errno
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from supervisor.kernel import idmap, libc, loop, overlay_data, paths
-from supervisor.kernel.mount_options import MS_BIND, MS_REC, MS_REMOUNT, PER_MOUNT, Parsed, parse
+from supervisor.kernel.apart import CLONE_NEWNS, apart
+from supervisor.kernel.mount_options import (
+    MS_BIND,
+    MS_PRIVATE,
+    MS_REC,
+    MS_REMOUNT,
+    PER_MOUNT,
+    Parsed,
+    parse,
+)
 from supervisor.kernel.mountinfo import mounts_below
 from supervisor.model.mount import Mount
 
@@ -139,3 +148,13 @@ def mounted(mounts: Sequence[Mount], parent: Path) -> Iterator[Path]:
     finally:
         # Never a recursive removal: if something is still mounted here, this fails and loses nothing.
         os.rmdir(point)
+
+
+def in_private_namespace(action: Callable[[], None]) -> None:
+    """Run `action` where its mounts are seen by nobody else, and gone when it ends, however it ends."""
+
+    def run() -> None:
+        libc.mount("none", "/", "", MS_REC | MS_PRIVATE, "")
+        action()
+
+    apart(CLONE_NEWNS, run)

@@ -2,20 +2,19 @@
 
 (containerd: core/mount, mount_linux.go, compactLowerdirOption.)
 
-Long layer lists are named relative to their common folder. The thread that mounts has a working
-directory of its own (CLONE_FS), so that the rest of the process keeps its own.
+Long layer lists are named relative to their common folder. The mount is made from there, apart from
+the rest of the process, which keeps its working directory.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections.abc import Callable, Sequence
 
 from supervisor.kernel import libc
+from supervisor.kernel.apart import CLONE_FS, apart
 
-_CLONE_FS = 0x200
 _LONGEST_DATA = 4096 - 512  # a page, less what security modules and the kernel may add
 _LOWERDIR = "lowerdir="
 
@@ -45,18 +44,9 @@ def shorten(options: Sequence[str]) -> tuple[str, list[str]]:
 
 def in_folder(folder: str, action: Callable[[], None]) -> None:
     """Run `action` with `folder` as the working directory of it alone."""
-    failures: list[BaseException] = []
 
     def run() -> None:
-        try:
-            libc.unshare(_CLONE_FS)
-            os.chdir(folder)
-            action()
-        except BaseException as error:
-            failures.append(error)
+        os.chdir(folder)
+        action()
 
-    thread = threading.Thread(target=run, name="overlay-mount")
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
+    apart(CLONE_FS, run)

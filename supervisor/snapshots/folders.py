@@ -9,8 +9,10 @@ Removal is a rename within one filesystem: quick, and undone by no crash.
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from supervisor.kernel.trees import remove_contents
@@ -52,6 +54,12 @@ class Folders:
         """Move a snapshot's folder to the trash; if there is none, all is well."""
         with suppress(FileNotFoundError):
             os.rename(self.path(number), self._trash / str(number))
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder on the same filesystem for a moment; it lies in the trash, in case of a crash."""
+        with tempfile.TemporaryDirectory(prefix="scratch-", dir=self._trash) as folder:
+            yield Path(folder)
 
     def empty_trash(self) -> None:
         """Delete everything in the trash."""

@@ -10,12 +10,14 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from supervisor.errors import FailedPrecondition
 from supervisor.kernel import features
 from supervisor.kernel.files import sync_filesystem
+from supervisor.kernel.mounts import in_private_namespace, mount_all
 from supervisor.kernel.usage import disk_usage
 from supervisor.model.mount import Mount
 from supervisor.snapshots import idmapping
-from supervisor.snapshots.folders import Folders, make_folder
+from supervisor.snapshots.folders import PRIVATE, Folders, make_folder
 from supervisor.snapshots.snapshotter import REBASE, Kind, Layer, Usage
 
 NAME = "overlayfs"
@@ -36,6 +38,22 @@ class OverlaySnapshotter:
         self._extra = (*mount_options, *_needed_options(root, mount_options))
         self._idmapped = features.kernel_version() >= _IDMAP_KERNEL
         self._slow_chown = slow_chown
+
+    def check_supported(self) -> None:
+        """Try an overlay on the filesystem of the root; raises FailedPrecondition, worded as clients know it.
+
+        A root on overlayfs itself, on NFS or in a user namespace of an old kernel does not do.
+        """
+        with self._folders.scratch() as folder:
+            for name in ("one", "two", "merged"):
+                make_folder(folder / name, PRIVATE)
+            mount = Mount("overlay", "overlay", (f"lowerdir={folder}/one:{folder}/two", *self._extra))
+            try:
+                in_private_namespace(lambda: mount_all([mount], folder / "merged"))
+            except OSError as error:
+                raise FailedPrecondition(
+                    f"skip plugin: overlayfs does not work below {self.root}: {error}; use snapshotter native"
+                ) from error
 
     @property
     def root(self) -> str:

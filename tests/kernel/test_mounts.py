@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.kernel import mountinfo
-from supervisor.kernel.mounts import mount_all, mounted, unmount, unmount_recursive
+from supervisor.kernel.mounts import in_private_namespace, mount_all, mounted, unmount, unmount_recursive
 from supervisor.model.mount import Mount
 
 pytestmark = pytest.mark.root
@@ -120,6 +120,20 @@ def test_a_busy_mount_is_waited_for_and_then_an_error(
         unmount(tmp_path)
     assert raised.value.errno == errno.EBUSY
     unmount(tmp_path)
+
+
+def test_mounts_in_a_private_namespace_are_seen_by_nobody_else(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    def work() -> None:
+        mount_all([TMPFS], tmp_path)
+        (tmp_path / "inside").touch()
+        seen.append(os.listdir(tmp_path))
+
+    in_private_namespace(work)
+    assert seen == [["inside"]]
+    assert os.listdir(tmp_path) == []
+    assert points(tmp_path) == []
 
 
 def test_names_with_spaces_are_found_again(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.errors import SupervisorError
+from supervisor.errors import FailedPrecondition, SupervisorError
 from supervisor.kernel import features
 from supervisor.kernel.mounts import mounted
 from supervisor.model.mount import Mount
@@ -115,6 +115,30 @@ def test_mappings_that_cannot_be_understood(driver: OverlaySnapshotter, value: s
     with pytest.raises(SupervisorError) as raised:
         driver.check({UID_MAP: value})
     assert raised.value.code == 2
+
+
+@pytest.mark.root
+def test_the_filesystem_of_the_root_is_tried(driver: OverlaySnapshotter, scratch: Path) -> None:
+    """12.2: a driver that cannot work says so at the start, in words that `ctr plugins ls` knows."""
+    driver.check_supported()
+    with pytest.raises(FailedPrecondition, match="skip plugin"):
+        OverlaySnapshotter(scratch / "bad", mount_options=("no-such-option",)).check_supported()
+    assert str(scratch) not in Path("/proc/self/mountinfo").read_text()
+    assert os.listdir(Path(driver.root) / "trash") == []
+
+
+@pytest.mark.root
+@pytest.mark.skipif(features.kernel_version() < (5, 19), reason="needs shifted layers under overlayfs")
+def test_a_child_with_a_mapping_shows_its_parents_shifted(driver: OverlaySnapshotter, scratch: Path) -> None:
+    """7.5: the kernel shifts the layers below; what the container writes is stored as the host's ids."""
+    committed(driver, 1, scratch=scratch, files={"a": "one"})
+    committed(driver, 2, 1, scratch=scratch, files={"b": "two"})
+    child = active(3, 2, 1, **{UID_MAP: "0:100000:65536", GID_MAP: "0:200000:65536"})
+    driver.create(child)
+    with mounted(driver.mounts(child), scratch) as root:
+        for path in (root, root / "a", root / "b"):
+            assert (path.stat().st_uid, path.stat().st_gid) == (100000, 200000)
+    assert (Path(driver.root) / "snapshots/1/fs/a").stat().st_uid == 0
 
 
 @pytest.mark.root
