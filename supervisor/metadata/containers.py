@@ -32,7 +32,7 @@ def get(connection: Connection, namespace: Namespace, id_: str) -> Container:
     """The record of a container; raises NotFound."""
     row = connection.execute(select(*_COLUMNS).where(_is(namespace, id_))).mappings().one_or_none()
     if row is None:
-        raise NotFound(f"container {id_!r} in namespace {namespace!r}")
+        raise NotFound(f'container "{id_}" in namespace "{namespace}"')
     return _value(row)
 
 
@@ -50,7 +50,7 @@ def create(tx: Transaction, namespace: Namespace, container: Container) -> Conta
     stored = replace(container, labels=stored_labels(container.labels), created_at=tx.now, updated_at=tx.now)
     namespaces.touch(tx, namespace)
     if not tx.execute(_INSERT, _values(namespace, stored)).rowcount:
-        raise AlreadyExists(f"container {stored.id!r} in namespace {namespace!r}")
+        raise AlreadyExists(f'container "{stored.id}"')
     edges.add(tx, _node(namespace, stored.id), _edges(stored))
     runtime = ContainerCreate.Runtime(name=stored.runtime.name)
     if (options := stored.runtime.options) is not None:
@@ -78,7 +78,7 @@ def change(
 def remove(tx: Transaction, namespace: Namespace, id_: str) -> None:
     """Delete a record; whether a task still runs is not asked, as in containerd. Raises NotFound."""
     if not tx.execute(delete(ContainerRow).where(_is(namespace, id_))).rowcount:
-        raise NotFound(f"container {id_!r} in namespace {namespace!r}")
+        raise NotFound(f'container "{id_}" in namespace "{namespace}"')
     edges.drop(tx, _node(namespace, id_))
     tx.emit(namespace, "/containers/delete", ContainerDelete(id=id_))
 

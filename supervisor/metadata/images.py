@@ -34,7 +34,7 @@ def get(connection: Connection, namespace: Namespace, name: str) -> Image:
     """The image of that name; raises NotFound."""
     row = connection.execute(select(*_COLUMNS).where(_is(namespace, name))).mappings().one_or_none()
     if row is None:
-        raise NotFound(f"image {name!r} in namespace {namespace!r}")
+        raise NotFound(f'image "{name}"')
     return _value(row)
 
 
@@ -65,7 +65,7 @@ def create(
     _attach(tx, namespace, stored, lease_id)
     namespaces.touch(tx, namespace)
     if not tx.execute(_INSERT, _values(namespace, stored)).rowcount:
-        raise AlreadyExists(f"image {stored.name!r} in namespace {namespace!r}")
+        raise AlreadyExists(f'image "{stored.name}"')
     edges.add(tx, _node(namespace, stored.name), _edges(stored))
     tx.emit(namespace, "/images/create", ImageCreate(name=stored.name, labels=stored.labels))
     return stored
@@ -99,7 +99,7 @@ def remove(
     """Delete an image, if it is the one that points at `target_digest` when that is given; else NotFound."""
     stored = get(tx.connection, namespace, name)
     if target_digest and target_digest != stored.target.digest:
-        raise NotFound(f"image {name!r} in namespace {namespace!r} with target {target_digest}")
+        raise NotFound(f'image "{name}" with target {target_digest}')
     tx.execute(delete(ImageRow).where(_is(namespace, name)))
     edges.drop(tx, _node(namespace, name))
     leases.detach(tx, namespace, lease_id, edges.IMAGE, name)

@@ -46,14 +46,14 @@ def create(tx: Transaction, namespace: Namespace, lease: Lease) -> Lease:
         "expires_at": _expiry(stored),
     }
     if not tx.execute(insert(LeaseRow).on_conflict_do_nothing(), values).rowcount:
-        raise AlreadyExists(f"lease {stored.id!r} in namespace {namespace!r}")
+        raise AlreadyExists(f'lease "{stored.id}"')
     return stored
 
 
 def remove(tx: Transaction, namespace: Namespace, id_: str) -> None:
     """Delete a lease with its hold on its resources; raises NotFound."""
     if not tx.execute(delete(LeaseRow).where(_is(namespace, id_))).rowcount:
-        raise NotFound(f"lease {id_!r} in namespace {namespace!r}")
+        raise NotFound(f'lease "{id_}"')
     edges.drop(tx, _node(namespace, id_))
 
 
@@ -135,7 +135,7 @@ def _exists(connection: Connection, namespace: Namespace, id_: str) -> bool:
 
 def _require(connection: Connection, namespace: Namespace, id_: str) -> None:
     if not _exists(connection, namespace, id_):
-        raise NotFound(f"lease {id_!r} in namespace {namespace!r}")
+        raise NotFound(f'lease "{id_}"')
 
 
 def _node(namespace: Namespace, id_: str) -> Node:

@@ -16,7 +16,6 @@ from supervisor.model.instant import SECOND, Nanoseconds
 from supervisor.model.mount import Mount
 from supervisor.model.platform import Platform
 
-
 MAX_INSTANT = 2**63 - 1
 
 

@@ -62,7 +62,7 @@ def test_what_is_created_is_what_is_read(database: Database) -> None:
 
 def test_create_twice(database: Database) -> None:
     create(database)
-    with pytest.raises(AlreadyExists, match="'c1'"):
+    with pytest.raises(AlreadyExists, match='"c1"'):
         create(database)
     assert len(journal(database)) == 1
     database.write(lambda tx: containers.create(tx, Namespace("aqua"), FULL))

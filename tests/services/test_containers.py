@@ -75,7 +75,7 @@ async def test_update_and_delete(stub: rpc.ContainersStub, blue: Metadata) -> No
     assert dict(updated.labels) == {"a": "1", "b": "2"}
     assert await stub.Delete(pb.DeleteContainerRequest(id="c1"), metadata=blue) == Empty()
     refused = await refusal(stub.Delete(pb.DeleteContainerRequest(id="c1"), metadata=blue))
-    assert refused == ("NOT_FOUND", "container 'c1' in namespace 'blue': not found")
+    assert refused == ("NOT_FOUND", 'container "c1" in namespace "blue": not found')
 
 
 async def test_refusals(stub: rpc.ContainersStub, blue: Metadata) -> None:

@@ -41,7 +41,7 @@ async def test_refusals(stub: rpc.LeasesStub, blue: Metadata) -> None:
     assert (await refusal(stub.Delete(pb.DeleteRequest(id="l"), metadata=blue)))[0] == "NOT_FOUND"
     await stub.Create(pb.CreateRequest(id="l"), metadata=blue)
     again = stub.Create(pb.CreateRequest(id="l"), metadata=blue)
-    assert await refusal(again) == ("ALREADY_EXISTS", "lease 'l' in namespace 'blue': already exists")
+    assert await refusal(again) == ("ALREADY_EXISTS", 'lease "l": already exists')
     add = pb.AddResourceRequest
     for request, code in (
         (add(id="l"), "INVALID_ARGUMENT"),
