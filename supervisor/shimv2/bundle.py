@@ -5,6 +5,7 @@ Contract 2.4. All functions block; the daemon runs them in threads.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -50,10 +51,8 @@ class Bundle:
 
     def create(self, spec: bytes) -> None:
         """Make the folders, `config.json` and the `log` fifo; undone when it fails half way."""
-        for parent in (self.path.parent, self.work.parent):
-            _namespace_folder(parent)
         try:
-            self.path.mkdir(mode=BUNDLE_MODE)
+            _make(self.path, BUNDLE_MODE)
         except FileExistsError:
             raise SupervisorError(f"create bundle {self.path}: a former task left it; remove it") from None
         try:
@@ -70,7 +69,7 @@ class Bundle:
         self.rootfs.mkdir(mode=ROOTFS_MODE)
         # What an earlier task of the name left in the work folder is of no use to this one.
         shutil.rmtree(self.work, ignore_errors=True)
-        self.work.mkdir(mode=ROOTFS_MODE)
+        _make(self.work, ROOTFS_MODE)
         (self.path / "work").symlink_to(self.work)
         (self.path / "config.json").write_bytes(spec)
         os.mkfifo(self.log, 0o700)
@@ -111,9 +110,13 @@ def on_disk(settings: ShimSettings) -> Iterator[tuple[Namespace, ContainerId]]:
             yield Namespace(path.parent.name), ContainerId(path.name)
 
 
-def _namespace_folder(path: Path) -> None:
-    path.parent.mkdir(mode=NAMESPACE_MODE, parents=True, exist_ok=True)
-    path.mkdir(mode=NAMESPACE_MODE, exist_ok=True)
+def _make(folder: Path, mode: int) -> None:
+    """Make a folder in its namespace's folder, which a removal may take away at any moment."""
+    while True:
+        folder.parent.mkdir(mode=NAMESPACE_MODE, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            folder.mkdir(mode=mode)
+            return
 
 
 def _remove_folder(folder: Path) -> None:
@@ -129,3 +132,5 @@ def _remove_folder(folder: Path) -> None:
         folder.rename(hidden)
     if hidden.exists():
         shutil.rmtree(hidden)
+    with contextlib.suppress(OSError):  # other tasks of the namespace are there, or it is gone
+        folder.parent.rmdir()
