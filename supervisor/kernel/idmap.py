@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from supervisor.kernel import libc, overlay_data
+from supervisor.kernel.filesystem_context import move_mount
 from supervisor.kernel.mount_options import MS_REC, Parsed
 from supervisor.model.mount import Mount
 
@@ -24,7 +25,6 @@ _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
 _OPEN_TREE_CLONE = 1
-_MOVE_MOUNT_F_EMPTY_PATH = 4
 _MOUNT_ATTR_IDMAP = 0x00100000
 _MNT_DETACH = 2
 _IDENTITY = "0:0:4294967295"
@@ -88,7 +88,7 @@ def _bind(source: str, target: str, namespace: int, *, recursive: bool) -> None:
     tree = _open_tree(source, _OPEN_TREE_CLONE | os.O_CLOEXEC | below)
     try:
         _set_mapping(tree, namespace, _AT_EMPTY_PATH | below, source)
-        _move_mount(tree, target)
+        move_mount(tree, target)
     finally:
         os.close(tree)
 
@@ -110,13 +110,6 @@ def _set_mapping(tree: int, namespace: int, flags: int, path: str) -> None:
         size,
     )
     libc.syscall(libc.SYS_MOUNT_SETATTR, *arguments, call="mount_setattr with shifted owners", path=path)
-
-
-def _move_mount(tree: int, target: str) -> None:
-    empty, name = ctypes.c_char_p(b""), ctypes.c_char_p(os.fsencode(target))
-    flags = ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH)
-    arguments = (ctypes.c_int(tree), empty, ctypes.c_int(_AT_FDCWD), name, flags)
-    libc.syscall(libc.SYS_MOVE_MOUNT, *arguments, call="move_mount", path=target)
 
 
 @contextmanager

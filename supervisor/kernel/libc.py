@@ -19,6 +19,9 @@ SYS_FSMOUNT = 432
 SYS_OPENAT2 = 437
 SYS_MOUNT_SETATTR = 442
 
+PAGE = 4096
+"""The most that mount(2) takes of data, whatever the machine's pages are."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
@@ -43,6 +46,9 @@ def checked(result: int, call: str, path: str | os.PathLike[str] | None = None) 
 
 def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
     """mount(2)."""
+    if len(os.fsencode(data)) >= PAGE:
+        # The kernel takes one page and drops the rest without a word.
+        raise OSError(errno.E2BIG, f"mount {fstype} from {source!r}: more than a page of options", target)
     arguments = (os.fsencode(source), os.fsencode(target), fstype.encode(), flags, os.fsencode(data) or None)
     checked(_libc.mount(*arguments), f"mount {fstype or 'flags'} from {source!r}", target)
 

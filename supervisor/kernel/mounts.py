@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from supervisor.kernel import idmap, libc, loop, overlay_data, paths
+from supervisor.kernel import libc, loop, overlay_data, paths
 from supervisor.kernel.apart import CLONE_NEWNS, apart
 from supervisor.kernel.mount_options import (
     MS_BIND,
@@ -78,6 +77,9 @@ def _attach(mount: Mount, parsed: Parsed, target: str) -> None:
             device, source = loop.attach(source, read_only=parsed.read_only)
             stack.callback(os.close, device)
         if parsed.id_mapped:
+            # Rare, and it imports what no shim otherwise needs in its memory.
+            from supervisor.kernel import idmap
+
             idmap.mount_mapped(mount, parsed, target)
         elif parsed.bind:
             libc.mount(source, target, "", parsed.flags & (MS_BIND | MS_REC | MS_REMOUNT), "")
@@ -138,7 +140,8 @@ def unmount_recursive(root: Path) -> None:
 @contextmanager
 def mounted(mounts: Sequence[Mount], parent: Path) -> Iterator[Path]:
     """`mounts` on a fresh folder below `parent`, for as long as the `with` lasts."""
-    point = Path(tempfile.mkdtemp(prefix="mount-", dir=parent))
+    point = parent / f"mount-{os.urandom(6).hex()}"
+    point.mkdir(mode=0o700)
     try:
         mount_all(mounts, point)
         try:

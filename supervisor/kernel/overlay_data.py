@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from supervisor.kernel import libc
 from supervisor.kernel.apart import CLONE_FS, apart
+from supervisor.kernel.filesystem_context import mount_with
 
 _LONGEST_DATA = 4096 - 512  # a page, less what security modules and the kernel may add
 _LOWERDIR = "lowerdir="
@@ -26,9 +27,32 @@ def mount_overlay(source: str, target: str, flags: int, options: Sequence[str]) 
         libc.mount(source, target, "overlay", flags, data)
         return
     folder, shortened = shorten(options)
-    data = ",".join(shortened)
     absolute = os.path.abspath(target)
-    in_folder(folder, lambda: libc.mount(source, absolute, "overlay", flags, data))
+    in_folder(folder, lambda: _mount_here(source, absolute, flags, shortened))
+
+
+def _mount_here(source: str, target: str, flags: int, options: Sequence[str]) -> None:
+    data = ",".join(options)
+    if len(os.fsencode(data)) <= _LONGEST_DATA:
+        libc.mount(source, target, "overlay", flags, data)
+        return
+    try:
+        mount_with("overlay", target, flags, [("source", source), *_parameters(options)])
+    except OSError as error:
+        text = f"{error.strerror} ({len(data)} bytes of options are more than a page; that needs Linux 6.7)"
+        raise OSError(error.errno, text, target) from error
+
+
+def _parameters(options: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Options one by one; all paths relative, because a value may have 255 bytes only."""
+    for word in options:
+        key, equals, value = word.partition("=")
+        if word.startswith(_LOWERDIR):
+            yield from (("lowerdir+", layer) for layer in value.split(":"))
+        elif key in ("upperdir", "workdir"):
+            yield key, os.path.relpath(value)
+        else:
+            yield key, value if equals else None
 
 
 def shorten(options: Sequence[str]) -> tuple[str, list[str]]:

@@ -136,6 +136,11 @@ def test_mounts_in_a_private_namespace_are_seen_by_nobody_else(tmp_path: Path) -
     assert points(tmp_path) == []
 
 
+def test_options_that_the_kernel_would_cut_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="more than a page"):
+        mount_all([Mount("tmpfs", "t", ("x" * 5000,))], tmp_path)
+
+
 def test_names_with_spaces_are_found_again(tmp_path: Path) -> None:
     odd = tmp_path / "a b\\c\nd"
     odd.mkdir()
