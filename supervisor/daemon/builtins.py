@@ -28,6 +28,7 @@ BUILTINS = (
     Plugin(METADATA, "bolt", f"{_PARTS}:metadata", (EVENT,)),
     Plugin(SERVICE, "content-service", f"{_PARTS}:content", (METADATA, CONTENT)),
     Plugin(SERVICE, "snapshots-service", f"{_PARTS}:snapshots", (METADATA, SNAPSHOTTER)),
+    Plugin(DIFFER, "walking", f"{_PARTS}:differ", (METADATA,)),
     Plugin(RUNTIME, "task", f"{_PARTS}:tasks", (METADATA,)),
     Plugin(TTRPC, "events", f"{_PARTS}:shim_events", (METADATA,)),
     Plugin(GRPC, "namespaces", f"{_SERVICES}:namespaces", (METADATA,)),

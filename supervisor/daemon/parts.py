@@ -55,7 +55,9 @@ async def overlayfs(context: Context) -> Part:
     """Snapshots as overlay mounts."""
     options = context.config.snapshots.overlay_mount_options
     root = context.root / f"{SNAPSHOTTER}.overlayfs"
-    return _snapshotter(await in_thread(OverlaySnapshotter, root, mount_options=options))
+    driver = await in_thread(OverlaySnapshotter, root, mount_options=options)
+    await in_thread(driver.check_supported)
+    return _snapshotter(driver)
 
 
 async def native(context: Context) -> Part:
@@ -92,6 +94,11 @@ async def snapshots(context: Context) -> Part:
     made = Snapshots(context.get(Store).database, drivers, later=in_background)
     await in_thread(made.reconcile)
     return Part(made)
+
+
+async def differ(context: Context) -> Part:
+    """Unpacks layers; the diff service does it, clients look for this name."""
+    return Part(None, platforms=(host(),))
 
 
 async def tasks(context: Context) -> Part:

@@ -103,6 +103,7 @@ class Database:
         self._jobs: queue.SimpleQueue[_Job[Anything] | None] = queue.SimpleQueue()
         self._closed = False
         with _translating(f"open the store {path}"):
+            path.touch(0o600)  # specs and labels hold secrets of containers; SQLite would make it 0644
             self._writer = _engine(path, read_only=False)
             self._connection = self._writer.connect()
             migrate.upgrade(self._connection)

@@ -84,3 +84,9 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         database.write(lambda tx: tx.execute(text("UPDATE alembic_version SET version_num = '9999'")))
     with pytest.raises(FailedPrecondition, match="newer version"):
         Database(tmp_path / "m.db")
+
+
+def test_the_file_and_its_log_are_for_the_daemon_only(database: Database, tmp_path: Path) -> None:
+    database.write(lambda tx: namespaces.touch(tx, namespace("blue")))
+    modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.glob("metadata.db*")}
+    assert modes == dict.fromkeys(("metadata.db", "metadata.db-wal", "metadata.db-shm"), 0o600)
