@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
 from google.rpc.status_pb2 import Status
 
@@ -23,14 +24,25 @@ from supervisor.services.context import Context
 
 UUID_FOLDER = "io.containerd.grpc.v1.introspection"
 
+Details = Callable[[AnyMessage], Awaitable[AnyMessage]]
+"""What a plugin has to tell about options that a client sends."""
+
+_NO_DETAILS: Mapping[tuple[str, str], Details] = {}
+
 
 class Introspection(rpc.IntrospectionServicer):
     """Tells what this daemon is made of; needs no namespace."""
 
-    def __init__(self, root: Path, plugins: Sequence[PluginRecord]) -> None:
-        """`plugins` is read at each call, so that it may still grow."""
+    def __init__(
+        self,
+        root: Path,
+        plugins: Sequence[PluginRecord],
+        details: Mapping[tuple[str, str], Details] = _NO_DETAILS,
+    ) -> None:
+        """`plugins` is read at each call, so that it may still grow; `details` is by type and id."""
         self._root = root
         self._plugins = plugins
+        self._details = details
 
     async def Plugins(self, request: pb.PluginsRequest, context: Context) -> pb.PluginsResponse:
         """The plugins that pass the filters, in the order in which they were made."""
@@ -45,14 +57,19 @@ class Introspection(rpc.IntrospectionServicer):
         return pb.ServerResponse(uuid=identity, pid=os.getpid(), pidns=pidns)
 
     async def PluginInfo(self, request: pb.PluginInfoRequest, context: Context) -> pb.PluginInfoResponse:
-        """One plugin; none of them has more to tell about options yet."""
+        """One plugin, and what it tells about the options if the request brings any."""
         plugin = self._plugin(request)
-        if request.HasField("options"):
-            name = f"{plugin.type}.{plugin.id}"
-            if plugin.error is not None:
-                raise FailedPrecondition(f"plugin {name} did not load: {plugin.error}")
+        extra = await self._extra(plugin, request.options) if request.HasField("options") else None
+        return pb.PluginInfoResponse(plugin=_message(plugin), extra=extra)
+
+    async def _extra(self, plugin: PluginRecord, options: AnyMessage) -> AnyMessage:
+        name = f"{plugin.type}.{plugin.id}"
+        if plugin.error is not None:
+            raise FailedPrecondition(f"plugin {name} did not load: {plugin.error}")
+        details = self._details.get((plugin.type, plugin.id))
+        if details is None:
             raise Unimplemented(f"plugin {name} has no information about options")
-        return pb.PluginInfoResponse(plugin=_message(plugin))
+        return await details(options)
 
     def _plugin(self, request: pb.PluginInfoRequest) -> PluginRecord:
         for plugin in self._plugins:

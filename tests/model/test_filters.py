@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -154,10 +156,8 @@ def test_tree() -> None:
 
 @given(st.text())
 def test_any_text_is_parsed_or_refused(text: str) -> None:
-    try:
+    with suppress(InvalidArgument):
         predicate([parse(text)])(lookup)
-    except InvalidArgument as error:
-        assert "parse error" in str(error)
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"])))
