@@ -32,6 +32,7 @@ from supervisor.services.images import Images
 from supervisor.services.introspection import Introspection
 from supervisor.services.leases import Leases
 from supervisor.services.namespaces import Namespaces
+from supervisor.services.runtime_info import runtime_info
 from supervisor.services.snapshots import Snapshots
 from supervisor.services.tasks import Tasks
 from supervisor.services.version import Version
@@ -106,5 +107,6 @@ async def health(context: Context) -> Part:
 
 async def introspection(context: Context) -> Part:
     """What the daemon is made of."""
-    servicer = Introspection(context.root, context.records)
+    details = {("io.containerd.runtime.v2", "task"): partial(runtime_info, context.config.runtime.shims)}
+    servicer = Introspection(context.root, context.records, details)
     return Part(servicer, partial(introspection_pb2_grpc.add_IntrospectionServicer_to_server, servicer))
