@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import suppress
 
 from supervisor.kernel import libc
 
@@ -16,6 +17,7 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
+_RACES = 128
 
 
 class _OpenHow(ctypes.Structure):
@@ -25,15 +27,17 @@ class _OpenHow(ctypes.Structure):
 def openat2(directory: int, path: str, flags: int, mode: int, resolve: int) -> int:
     """openat2(2); the descriptor is close-on-exec."""
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    return libc.syscall(
-        libc.SYS_OPENAT2,
+    arguments = (
         ctypes.c_int(directory),
         ctypes.c_char_p(os.fsencode(path)),
         ctypes.byref(how),
         ctypes.c_size_t(ctypes.sizeof(how)),
-        call="openat2",
-        path=path,
     )
+    for _ in range(_RACES):
+        # Somebody renamed a folder on the way: the kernel could not tell whether `..` led out.
+        with suppress(BlockingIOError):
+            return libc.syscall(libc.SYS_OPENAT2, *arguments, call="openat2", path=path)
+    return libc.syscall(libc.SYS_OPENAT2, *arguments, call="openat2", path=path)
 
 
 def open_beneath(directory: int, path: str, flags: int, mode: int = 0) -> int:

@@ -15,6 +15,7 @@ _BLOCK_BYTES = 512  # st_blocks has this unit, whatever the filesystem's block s
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LONG_PATH = 1024  # well below what the kernel takes in one call
 _MAX_ANCHORS = 100
+_VANISHED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def _below(anchor: int, name: str, anchors: int) -> Iterator[os.stat_result]:
     pending = ["."]
     while pending:
         path = pending.pop()
-        with suppress(FileNotFoundError, NotADirectoryError), _opened(anchor, path) as folder:
+        with _vanishing(), _opened(anchor, path) as folder:
             if len(path) > _LONG_PATH:
                 yield from _below(folder, name, anchors - 1)
             else:
@@ -70,6 +71,16 @@ def _entries(folder: int, path: str, pending: list[str]) -> Iterator[os.stat_res
                 yield entry.stat(follow_symlinks=False)
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(f"{path}/{entry.name}")
+
+
+@contextmanager
+def _vanishing() -> Iterator[None]:
+    """Pass over a folder that is gone by now, or has become something else."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _VANISHED:
+            raise
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,3 +47,26 @@ def test_descriptors_are_closed_on_exec_and_files_can_be_made(root: int) -> None
     assert not os.get_inheritable(descriptor)
     assert os.fstat(descriptor).st_mode & 0o777 == 0o640
     os.close(descriptor)
+
+
+def test_folders_renamed_meanwhile_do_not_disturb(root: int, tmp_path: Path) -> None:
+    """The kernel answers EAGAIN to `..` while folders move; that is retried, and never leads out."""
+    (tmp_path / "root/a/b").mkdir(parents=True)
+    (tmp_path / "root/a/secret").write_text("inside")
+    stop = threading.Event()
+
+    def rename() -> None:
+        while not stop.is_set():
+            (tmp_path / "root/other").mkdir()
+            (tmp_path / "root/other").rmdir()
+            os.rename(tmp_path / "secret", tmp_path / "moved")
+            os.rename(tmp_path / "moved", tmp_path / "secret")
+
+    thread = threading.Thread(target=rename)
+    thread.start()
+    try:
+        for _ in range(2000):
+            assert read(open_in_root(root, "a/b/../../../../a/secret", os.O_RDONLY)) == "inside"
+    finally:
+        stop.set()
+        thread.join()
