@@ -25,7 +25,7 @@ BUILTINS = (
     Plugin(CONTENT, "content", f"{_PARTS}:content_files"),
     Plugin(SNAPSHOTTER, "overlayfs", f"{_PARTS}:overlayfs"),
     Plugin(SNAPSHOTTER, "native", f"{_PARTS}:native"),
-    Plugin(METADATA, "bolt", f"{_PARTS}:metadata", (EVENT,)),
+    Plugin(METADATA, "bolt", f"{_PARTS}:metadata", (EVENT,), essential=True),
     Plugin(SERVICE, "content-service", f"{_PARTS}:content", (METADATA, CONTENT)),
     Plugin(SERVICE, "snapshots-service", f"{_PARTS}:snapshots", (METADATA, SNAPSHOTTER)),
     Plugin(DIFFER, "walking", f"{_PARTS}:differ", (METADATA,)),

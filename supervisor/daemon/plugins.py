@@ -30,12 +30,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A part that can be loaded; `loader` is `module:function` of a Loader."""
+    """A part that can be loaded; `loader` is `module:function` of a Loader.
+
+    Without an `essential` one there is nothing to serve: its failure is the daemon's.
+    """
 
     type: str
     id: str
     loader: str
     requires: tuple[str, ...] = ()
+    essential: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ Loader = Callable[[Context], Awaitable[Part]]
 
 
 async def load_all(plugins: Sequence[Plugin], context: Context) -> None:
-    """Load plugins in the order of the list; failures are recorded, never raised."""
+    """Load plugins in the order of the list; the failure of an essential one is raised, others are recorded."""
     for plugin in plugins:
         context.records.append(await _load(plugin, context))
 
@@ -95,6 +99,8 @@ async def _load(plugin: Plugin, context: Context) -> PluginRecord:
         loader: Loader = getattr(importlib.import_module(module), function)
         part = await loader(context)
     except Exception as error:  # the border to every part there is: one that fails must not stop the rest
+        if plugin.essential:
+            raise
         log.error("plugin %s %s did not load: %s", plugin.type, plugin.id, error, exc_info=error)
         return PluginRecord(plugin.type, plugin.id, plugin.requires, error=classify(error))
     context.parts[plugin.type, plugin.id] = part

@@ -2,6 +2,8 @@
 
 from contextlib import AsyncExitStack
 
+import pytest
+
 from supervisor.daemon.builtins import BUILTINS
 from supervisor.daemon.config import Config
 from supervisor.daemon.plugins import Context, Part, Plugin, load_all
@@ -39,6 +41,12 @@ async def test_failures_are_recorded_and_the_rest_is_loaded() -> None:
     assert context.get(float) == 3.5
     assert context.records[3].capabilities == ("fast",)
     assert list(context.of_type("t")) == ["good"]
+
+
+async def test_without_an_essential_part_nothing_starts() -> None:
+    async with AsyncExitStack() as stack:
+        with pytest.raises(FailedPrecondition, match="no such kernel"):
+            await load_all([Plugin("t", "bad", f"{HERE}:bad", essential=True)], Context(Config(), stack))
 
 
 def test_builtins_have_distinct_names_and_existing_loaders() -> None:

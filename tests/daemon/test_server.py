@@ -93,6 +93,16 @@ def test_systemd_is_told(tmp_path: Path) -> None:
             process.communicate(timeout=30)
 
 
+def test_a_damaged_store_is_said_and_nothing_serves(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "metadata.db").write_bytes(b"no database" * 1000)
+    done = subprocess.run(serve(tmp_path), capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "metadata.db: file is not a database: the file is damaged" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "state" / "supervisor.sock").exists()
+
+
 def test_an_address_that_is_no_socket_path(tmp_path: Path) -> None:
     done = subprocess.run(
         serve(tmp_path, "--address", "/" + "x" * 200), capture_output=True, text=True, timeout=30
