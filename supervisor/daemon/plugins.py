@@ -88,7 +88,7 @@ Loader = Callable[[Context], Awaitable[Part]]
 
 
 async def load_all(plugins: Sequence[Plugin], context: Context) -> None:
-    """Load plugins in the order of the list; the failure of an essential one is raised, others are recorded."""
+    """Load plugins in the order of the list; only the failure of an essential one is raised."""
     for plugin in plugins:
         context.records.append(await _load(plugin, context))
 
