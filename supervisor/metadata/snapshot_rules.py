@@ -52,7 +52,7 @@ def existing(connection: Connection, place: Place, key: str) -> Record:
     """The snapshot of that key; raises NotFound."""
     record = snapshot_rows.find(connection, place, key)
     if record is None:
-        raise NotFound(f"snapshot {key!r} of {place.snapshotter} in namespace {place.namespace!r}")
+        raise NotFound(f'snapshot "{key}" of {place.snapshotter} in namespace "{place.namespace}"')
     return record
 
 
@@ -82,7 +82,7 @@ def begin(
     for key in (new.labels.get(LABEL_REF, ""), new.key):
         if key and snapshot_rows.taken(tx.connection, place, key):
             attach(tx, place, key, lease)
-            return AlreadyExists(f"snapshot {key!r}")
+            return AlreadyExists(f'snapshot "{key}"')
     parent = _parent(tx.connection, place, new.parent) if new.parent else None
     driver.check(new.labels)
     attach(tx, place, new.key, lease)
@@ -99,16 +99,16 @@ def begin(
 def _parent(connection: Connection, place: Place, key: str) -> Record:
     record = snapshot_rows.find(connection, place, key)
     if record is None:
-        raise NotFound(f"parent snapshot {key!r} of {place.snapshotter}")
+        raise NotFound(f'parent snapshot "{key}" of {place.snapshotter}')
     if record.info.kind is not Kind.COMMITTED:
-        raise InvalidArgument(f"parent {key!r} is not a committed snapshot; commit it first")
+        raise InvalidArgument(f'parent "{key}" is not a committed snapshot; commit it first')
     return record
 
 
 def made(tx: Transaction, *, place: Place, new: New, number: int) -> None:
     """Files are there: from now on the snapshot is seen. Only an active one is told of (contract 7.1)."""
     if not snapshot_rows.change(tx, number, state=snapshot_rows.READY):
-        raise Aborted(f"snapshot {new.key!r} was removed while it was being made")
+        raise Aborted(f'snapshot "{new.key}" was removed while it was being made')
     if new.kind is Kind.ACTIVE:
         event = SnapshotPrepare(key=new.key, parent=new.parent, snapshotter=place.snapshotter)
         tx.emit(place.namespace, "/snapshot/prepare", event)
@@ -123,18 +123,18 @@ def forget(tx: Transaction, *, place: Place, key: str, number: int) -> None:
 def committable(connection: Connection, place: Place, finished: Finished, rebases: bool) -> Layer | None:
     """The active snapshot that can be committed, None when the name is taken; else the error."""
     if not snapshot_rows.any_in(connection, place):
-        raise NotFound(f"no snapshots of {place.snapshotter} in namespace {place.namespace!r}")
+        raise NotFound(f'no snapshots of {place.snapshotter} in namespace "{place.namespace}"')
     if snapshot_rows.taken(connection, place, finished.name):
         return None
     record = existing(connection, place, finished.key)
     parent = _new_parent(connection, place, record, finished.parent)
     if record.info.kind is not Kind.ACTIVE:
-        raise FailedPrecondition(f"snapshot {finished.key!r} is not active but {record.info.kind.value}")
+        raise FailedPrecondition(f'snapshot "{finished.key}" is not active but {record.info.kind.value}')
     if parent is not None and parent.info.kind is not Kind.COMMITTED:
-        raise FailedPrecondition(f"parent {finished.parent!r} is not a committed snapshot; commit it first")
+        raise FailedPrecondition(f'parent "{finished.parent}" is not a committed snapshot; commit it first')
     if parent is not None and not rebases:
         raise FailedPrecondition(
-            f"{place.snapshotter} cannot put {finished.key!r} on another parent; prepare it on that one"
+            f'{place.snapshotter} cannot put "{finished.key}" on another parent; prepare it on that one'
         )
     if not finished.name:
         raise SupervisorError("the name of a snapshot must not be empty")
@@ -147,7 +147,7 @@ def _new_parent(connection: Connection, place: Place, record: Record, parent: st
         return None
     found = snapshot_rows.find(connection, place, parent)
     if found is None:
-        raise NotFound(f"parent snapshot {parent!r} of {place.snapshotter}")
+        raise NotFound(f'parent snapshot "{parent}" of {place.snapshotter}')
     return found
 
 
@@ -163,13 +163,13 @@ def committed(
 ) -> AlreadyExists | None:
     """Write a commit down, after checking again what may have changed while files were written out."""
     if not snapshot_rows.any_in(tx.connection, place):
-        raise NotFound(f"no snapshots of {place.snapshotter} in namespace {place.namespace!r}")
+        raise NotFound(f'no snapshots of {place.snapshotter} in namespace "{place.namespace}"')
     attach(tx, place, finished.name, lease)
     again = committable(tx.connection, place, finished, rebases)
     if again is None:
-        return AlreadyExists(f"snapshot {finished.name!r}")
+        return AlreadyExists(f'snapshot "{finished.name}"')
     if again.id != layer.id:
-        raise Aborted(f"snapshot {finished.key!r} was replaced while it was being committed")
+        raise Aborted(f'snapshot "{finished.key}" was replaced while it was being committed')
     _rename(tx, place, finished, usage)
     leases.detach(tx, place.namespace, lease, place.node_type, finished.key)
     event = SnapshotCommit(key=finished.key, name=finished.name, snapshotter=place.snapshotter)
@@ -207,7 +207,7 @@ def update(tx: Transaction, place: Place, key: str, given: Mapping[str, str], pa
     record = existing(tx.connection, place, key)
     check_labels(given)
     labels = dict(record.info.labels) if paths else dict(given)
-    for path in parse_mask(paths, f"snapshot {key!r}", fields=("labels",), maps=("labels",)):
+    for path in parse_mask(paths, f'snapshot "{key}"', fields=("labels",), maps=("labels",)):
         labels = merged_map(labels, given, path.key)
     snapshot_rows.change(tx, record.id, labels=stored_labels(labels), updated_at=tx.now)
     snapshot_rows.write_edges(tx, place, key, parent=record.info.parent, labels=labels)

@@ -54,7 +54,7 @@ class Snapshots:
             raise InvalidArgument("the request names no snapshotter")
         if name not in self._drivers:
             known = ", ".join(sorted(self._drivers)) or "none"
-            raise InvalidArgument(f"snapshotter {name!r} is not loaded; there are: {known}")
+            raise InvalidArgument(f'snapshotter "{name}" is not loaded; there are: {known}')
         return self._drivers[name]
 
     def prepare(self, place: Place, new: New, lease: str | None = None) -> tuple[Mount, ...]:
@@ -65,7 +65,7 @@ class Snapshots:
         if isinstance(layer, SupervisorError):
             raise layer
         try:
-            with translating(f"make snapshot {new.key!r} of {place.snapshotter}"):
+            with translating(f'make snapshot "{new.key}" of {place.snapshotter}'):
                 driver.create(layer)
             mounts = driver.mounts(layer)
             self._database.write(partial(rules.made, place=place, new=new, number=layer.id))
@@ -87,7 +87,7 @@ class Snapshots:
         driver = self.driver(place.snapshotter)
         layer = self._database.read(lambda connection: rules.layer_of(connection, place, key))
         if layer.kind is Kind.COMMITTED:
-            raise FailedPrecondition(f"snapshot {key!r} is committed and has no mounts; prepare or view it")
+            raise FailedPrecondition(f'snapshot "{key}" is committed and has no mounts; prepare or view it')
         return driver.mounts(layer)
 
     def commit(self, place: Place, finished: Finished, lease: str | None = None) -> None:
@@ -100,8 +100,8 @@ class Snapshots:
         )
         if layer is None:
             self._database.write(lambda tx: rules.attach(tx, place, finished.name, lease))
-            raise AlreadyExists(f"snapshot {finished.name!r}")
-        with translating(f"commit snapshot {finished.key!r} of {place.snapshotter}"):
+            raise AlreadyExists(f'snapshot "{finished.name}"')
+        with translating(f'commit snapshot "{finished.key}" of {place.snapshotter}'):
             usage = driver.commit(layer)
         committed = partial(rules.committed, place=place, finished=finished, lease=lease, rebases=rebases)
         error = self._database.write(lambda tx: committed(tx, layer=layer, usage=usage))
@@ -139,7 +139,7 @@ class Snapshots:
         record, layer = self._database.read(lambda connection: rules.measurable(connection, place, key))
         if layer.kind is not Kind.ACTIVE:
             return record.usage
-        with translating(f"measure snapshot {key!r} of {place.snapshotter}"):
+        with translating(f'measure snapshot "{key}" of {place.snapshotter}'):
             return driver.usage(layer)
 
     def cleanup(self, snapshotter: str) -> None:
