@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.compat.api import Api, connected
 from tests.compat.ctr import Ctr, eventually
 from tests.compat.registry import Registry, serving
 from tests.compat.target import Target
@@ -154,3 +155,10 @@ def registry(image_tar: Path) -> Iterator[Registry]:
     """A registry on loopback that has the ordinary image."""
     with serving(image_tar) as registry:
         yield registry
+
+
+@pytest.fixture
+def api(ctr: Ctr) -> Iterator[Api]:
+    """Raw calls in the test's namespace."""
+    with connected(ctr.address, ctr.namespace) as api:
+        yield api
