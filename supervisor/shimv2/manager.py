@@ -23,7 +23,7 @@ from supervisor.model.mount import Mount
 from supervisor.model.task import Exit, ShimRecord, Stdio, TaskRecord, TaskState
 from supervisor.shimv2.background import Background
 from supervisor.shimv2.binary import ShimBinaries
-from supervisor.shimv2.bootstrap import encode_answer_json
+from supervisor.shimv2.bootstrap import ShimAddress, encode_answer_json
 from supervisor.shimv2.bundle import Bundle
 from supervisor.shimv2.client import ShimClient
 from supervisor.shimv2.naming import shim_path
@@ -79,6 +79,7 @@ class Manager:
             if not task.ended.done():
                 task.ended.set_exception(Unavailable("the daemon is stopping; the task runs on"))
                 task.ended.exception()  # nobody has to be waiting
+        await asyncio.gather(*(task.shim.closed for task in self._registry if task.shim is not None))
 
     def get(self, namespace: str, id_: str) -> Task:
         """A task; raises NotFound, also while it is being made."""
@@ -108,17 +109,23 @@ class Manager:
             self._registry.drop(task)
             raise
         except BaseException:
-            await self._background.carry(self._removal.abandon(task))
+            await self._background.carry(self._abandon(task))
             raise
         self._publish(task)
         return pid
 
     async def delete(self, task: Task) -> Exit:
         """Delete a task that has ended, or was never started; raises SupervisorError when it still runs."""
-        if task.phase in (Phase.DELETING, Phase.LOST):
+        if task.phase is Phase.LOST:
             await asyncio.shield(task.ended)
+        if task.ended.done():
             raise NotFound(f"task {task.id} not found")
-        return await self._background.carry(self._removal.delete(task))
+        if task.deletion is not None and not task.deletion.done():
+            # Somebody else deletes it already: what is refused there is refused here.
+            await asyncio.shield(task.deletion)
+            raise NotFound(f"task {task.id} not found")
+        task.deletion = self._background.start(self._removal.delete(task))
+        return await asyncio.shield(task.deletion)
 
     def _binary(self, runtime: str) -> Path:
         try:
@@ -146,7 +153,7 @@ class Manager:
         nobody knows of could not be stopped any more."""
         task.log = opened(task.bundle.log, f"{task.namespace}/{task.id}")
         address = await self._binaries.start(task.binary, task.bundle, options)
-        task.address = address.address
+        task.address = address
         shim = ShimRecord(str(task.binary), address.address, address.version, address.protocol)
         await self._store.write(rows.shim_started, task.namespace, task.id, shim)
         # Other daemons find a bundle's shim by these two; so our tasks can be taken over by them.
@@ -162,8 +169,38 @@ class Manager:
 
     def _shim_gone(self, task: Task) -> None:
         if task.phase is Phase.READY and not self._stopping:
-            log.warning("the shim of task %s/%s is gone", task.namespace, task.id)
-            self._background.start(self._removal.lost(task))
+            self._background.start(self._reconnect(task))
+
+    async def _reconnect(self, task: Task) -> None:
+        """Take the connection up again if the shim lives; only if not, clean up: that kills what it held."""
+        assert task.address is not None
+        try:
+            shim = await self._renewed(task, task.address)
+        except SupervisorError as error:
+            log.warning("the shim of task %s/%s is gone: %s", task.namespace, task.id, error)
+            if task.phase is Phase.READY:
+                await self._removal.lost(task)
+            return
+        log.warning("the connection to the shim of task %s/%s was renewed", task.namespace, task.id)
+        task.revive(shim)
+        shim.closed.add_done_callback(lambda _: self._shim_gone(task))
+
+    async def _renewed(self, task: Task, address: ShimAddress) -> ShimClient:
+        shim = await ShimClient.connect(address, task.namespace)
+        try:
+            request = pb.ConnectRequest(id=task.id)
+            await shim.call("Connect", request, pb.ConnectResponse, self.settings.timeouts.shim_load)
+        except SupervisorError:
+            shim.close()
+            raise
+        return shim
+
+    async def _abandon(self, task: Task) -> None:
+        try:
+            await self._removal.abandon(task)
+        except (SupervisorError, OSError) as error:
+            # The caller learns why the create failed; the next start of the daemon tries again.
+            log.error("what was made of task %s/%s stays: %s", task.namespace, task.id, error)
 
     def _make_folders(self) -> None:
         for folder in (self.settings.bundles, self.settings.works, self.settings.runtime_root):

@@ -69,12 +69,13 @@ class Reconciliation:
     async def _one(self, record: TaskRecord) -> Task | None:
         """Connect to the task's shim and bring the task to where it belongs; None when it is gone."""
         bundle = Bundle.of(self._settings, record.namespace, record.id)
-        task = Task(bundle, Path(record.shim.binary), record.shim.address)
+        task = Task(bundle, Path(record.shim.binary))
+        task.address = _address(record)
         self._registry.add(task)
         if record.state is TaskState.CREATING:
             await self._undo(task)
             return None
-        await self._connect(task, _address(record))
+        await self._connect(task)
         if record.state is TaskState.DELETING:
             return await self._resume_delete(task)
         if task.shim is None:
@@ -82,33 +83,31 @@ class Reconciliation:
             return None
         return await self._take_over(task, record)
 
-    async def _connect(self, task: Task, address: ShimAddress | None) -> None:
+    async def _connect(self, task: Task) -> None:
         """Set the task's shim if there is one that listens."""
-        if address is None:
+        if task.address is None:
             return
         try:
-            task.shim = await ShimClient.connect(address, task.namespace)
+            task.shim = await ShimClient.connect(task.address, task.namespace)
         except NotFound:
             return
-        task.address = address.address
         task.log = opened(task.bundle.log, f"{task.namespace}/{task.id}")
 
     async def _undo(self, task: Task) -> None:
         """Nobody was told of this task; its shim may be there, half there, or on its way."""
-        await self._connect(task, await in_thread(self._guess, task))
+        task.address = task.address or await in_thread(self._guess, task.bundle)
+        await self._connect(task)
         if task.shim is None:
             keep = {other.shim_pid for other in self._registry if other.shim_pid}
             await in_thread(kill_starting, task.bundle, self._settings.grpc_address, keep)
         await self._removal.abandon(task)
 
-    def _guess(self, task: Task) -> ShimAddress | None:
+    def _guess(self, bundle: Bundle) -> ShimAddress:
         """Where the shim of a half-made task would listen."""
-        if task.address:
-            return ShimAddress(3, task.address)
         try:
-            return parse_answer((task.bundle.path / "address").read_bytes())
+            return parse_answer((bundle.path / "address").read_bytes())
         except (OSError, SupervisorError):
-            names = (str(self._settings.socket_dir), self._settings.grpc_address, task.namespace, task.id)
+            names = (str(self._settings.socket_dir), self._settings.grpc_address, bundle.namespace, bundle.id)
             return ShimAddress(3, f"unix://{socket_path(*names)}")
 
     async def _resume_delete(self, task: Task) -> Task | None:

@@ -20,7 +20,7 @@ from supervisor.metadata import tasks as rows
 from supervisor.metadata.store import Store
 from supervisor.model import instant
 from supervisor.model.instant import SECOND, Nanoseconds
-from supervisor.model.task import Exit
+from supervisor.model.task import Exit, TaskState
 from supervisor.shimv2.binary import ShimBinaries
 from supervisor.shimv2.naming import is_own
 from supervisor.shimv2.settings import ShimSettings
@@ -52,13 +52,18 @@ class Removal:
         """
         former = await self._store.write(rows.begin_delete, task.namespace, task.id)
         task.phase = Phase.DELETING
+        if former is TaskState.DELETING and (task.shim is None or task.shim.closed.done()):
+            end = await self.recorded_exit(task)
+            await self.finish(task, end, clean=False)
+            return end
         try:
             end = await self._delete_in_shim(task)
         except ConnectionClosed as error:
             await self.lost(task)
             raise SupervisorError(f"failed to delete task: {error}") from error
         except SupervisorError as error:
-            await self._store.write(rows.set_state, task.namespace, task.id, former)
+            kept = TaskState.RUNNING if former is TaskState.DELETING else former
+            await self._store.write(rows.set_state, task.namespace, task.id, kept)
             task.phase = Phase.READY
             raise SupervisorError(f"failed to delete task: {error.wire_text()}") from error
         await self._shut_down(task)
@@ -138,7 +143,11 @@ class Removal:
         return end if end.exited_at > 0 else Exit(end.pid, end.status, instant.now())
 
     async def _remove_socket(self, task: Task) -> None:
-        """A killed shim leaves its socket; ours are in a folder that only we use."""
-        path = Path(plain_path(task.address))
-        if path.parent == self._settings.socket_dir and not self._registry.is_shared(task):
-            await in_thread(path.unlink, missing_ok=True)
+        """A killed shim leaves its socket; nobody else would ever remove it."""
+        if task.address is not None and not self._registry.is_shared(task):
+            await in_thread(_unlink_socket, Path(plain_path(task.address.address)))
+
+
+def _unlink_socket(path: Path) -> None:
+    if path.is_socket():
+        path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
+from typing import Any as Anything
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -18,6 +19,7 @@ from supervisor.errors import AlreadyExists, NotFound
 from supervisor.model.identifiers import ContainerId, Namespace
 from supervisor.model.instant import SECOND, Nanoseconds
 from supervisor.model.task import Exit
+from supervisor.shimv2.bootstrap import ShimAddress
 from supervisor.shimv2.bundle import Bundle
 from supervisor.shimv2.client import ShimClient
 from supervisor.shimv2.shim_log import ShimLog
@@ -41,17 +43,19 @@ class Phase(Enum):
 class Task:
     """One task. `ended` is settled when the task is gone, with how its first process ended."""
 
-    def __init__(self, bundle: Bundle, binary: Path, address: str = "") -> None:
+    def __init__(self, bundle: Bundle, binary: Path) -> None:
         self.bundle = bundle
         self.binary = binary
-        self.address = address
+        self.address: ShimAddress | None = None
         self.phase = Phase.CREATING
         self.starting: asyncio.Future[None] | None = None
+        self.deletion: asyncio.Future[Exit] | None = None
         self.shim: ShimClient | None = None
         self.shim_pid = 0
         self.log: ShimLog | None = None
         self.failed_execs: set[str] = set()
         self.ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._revived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def namespace(self) -> Namespace:
@@ -79,15 +83,27 @@ class Task:
 
     async def wait(self, exec_id: str) -> Exit:
         """Wait for the end of a process. Outlives the shim: then the clean-up says how the task ended."""
-        try:
-            request = pb.WaitRequest(id=self.id, exec_id=exec_id)
-            answer = await self.call("Wait", request, pb.WaitResponse)
-        except ConnectionClosed:
-            if exec_id:
-                raise
-            return await asyncio.shield(self.ended)
-        moment = Nanoseconds(answer.exited_at.seconds * SECOND + answer.exited_at.nanos)
-        return Exit(0, answer.exit_status, moment)
+        request = pb.WaitRequest(id=self.id, exec_id=exec_id)
+        while True:
+            revived = self._revived
+            try:
+                answer = await self.call("Wait", request, pb.WaitResponse)
+            except ConnectionClosed:
+                if exec_id:
+                    raise
+                either: set[asyncio.Future[Anything]] = {self.ended, revived}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if self.ended.done():
+                    return self.ended.result()
+            else:
+                moment = Nanoseconds(answer.exited_at.seconds * SECOND + answer.exited_at.nanos)
+                return Exit(0, answer.exit_status, moment)
+
+    def revive(self, shim: ShimClient) -> None:
+        """Go on with a new connection to the shim that was there all along."""
+        self.shim = shim
+        revived, self._revived = self._revived, asyncio.get_running_loop().create_future()
+        revived.set_result(None)
 
     def disconnect(self) -> None:
         """Let go of the shim, without effect on it."""
@@ -133,4 +149,6 @@ class Registry:
 
     def is_shared(self, task: Task) -> bool:
         """Whether the shim of a task serves another one too."""
-        return any(other.address == task.address for other in self if other is not task and other.address)
+        if task.address is None:
+            return False
+        return any(other.address == task.address for other in self if other is not task)

@@ -132,8 +132,10 @@ class Server:
     async def __aexit__(self, *error: object) -> None:
         if self._listening is not None:
             self._listening.close()
-        for connection in list(self._connections):
+        ending = list(self._connections)
+        for connection in ending:
             connection.end()
+        await asyncio.gather(*(connection.lost for connection in ending))
         await self._group.__aexit__(None, None, None)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
@@ -151,6 +153,7 @@ class _Connection(asyncio.Protocol):
         self._register = register
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.Transport | None = None
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def end(self) -> None:
         """Close without waiting for replies."""
@@ -169,6 +172,8 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._register.discard(self)
         self._cancel_tasks()
+        if not self.lost.done():
+            self.lost.set_result(None)
 
     def pause_writing(self) -> None:
         """Read nothing more from a peer that does not take its replies (asyncio calls this)."""
