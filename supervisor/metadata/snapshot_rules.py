@@ -195,7 +195,7 @@ def remove(tx: Transaction, place: Place, key: str, lease: str | None) -> int:
     """Delete the row of a snapshot that nothing builds on; answers its number."""
     record = existing(tx.connection, place, key)
     if children := snapshot_rows.children(tx.connection, record.id):
-        raise FailedPrecondition(f"snapshot {key!r} has children; remove {', '.join(children)} first")
+        raise FailedPrecondition(f'snapshot "{key}" has children; remove {", ".join(children)} first')
     forget(tx, place=place, key=key, number=record.id)
     leases.detach(tx, place.namespace, lease, place.node_type, key)
     tx.emit(place.namespace, "/snapshot/remove", SnapshotRemove(key=key, snapshotter=place.snapshotter))
