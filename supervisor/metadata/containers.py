@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Any as Anything
 
 from google.protobuf.any_pb2 import Any as AnyMessage
-from sqlalchemy import Connection, RowMapping, and_, delete, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.sql import ColumnElement
 
 from supervisor.api.events.container_pb2 import ContainerCreate, ContainerDelete, ContainerUpdate
 from supervisor.errors import AlreadyExists, NotFound
@@ -25,12 +24,18 @@ from supervisor.model.identifiers import Namespace, stored_labels
 from supervisor.model.predicate import predicate
 
 _COLUMNS = ContainerRow.__table__.columns
+# Statements are built once: building one costs more than running it.
+_THIS = and_(ContainerRow.namespace == bindparam("in_namespace"), ContainerRow.id == bindparam("of_id"))
+_GET = select(*_COLUMNS).where(_THIS)
+_FIND = select(*_COLUMNS).where(ContainerRow.namespace == bindparam("in_namespace")).order_by(ContainerRow.id)
 _INSERT = insert(ContainerRow).on_conflict_do_nothing()
+_UPDATE = update(ContainerRow).where(_THIS)
+_DELETE = delete(ContainerRow).where(_THIS)
 
 
 def get(connection: Connection, namespace: Namespace, id_: str) -> Container:
     """The record of a container; raises NotFound."""
-    row = connection.execute(select(*_COLUMNS).where(_is(namespace, id_))).mappings().one_or_none()
+    row = connection.execute(_GET, _this(namespace, id_)).mappings().one_or_none()
     if row is None:
         raise NotFound(f'container "{id_}" in namespace "{namespace}"')
     return _value(row)
@@ -38,9 +43,8 @@ def get(connection: Connection, namespace: Namespace, id_: str) -> Container:
 
 def find(connection: Connection, namespace: Namespace, filters: Sequence[Filter] = ()) -> list[Container]:
     """The containers that pass the filters, in byte order of their ids."""
-    query = select(*_COLUMNS).where(ContainerRow.namespace == namespace).order_by(ContainerRow.id)
     wanted = predicate(filters)
-    found = map(_value, connection.execute(query).mappings())
+    found = map(_value, connection.execute(_FIND, {"in_namespace": namespace}).mappings())
     return [container for container in found if wanted(container.field)]
 
 
@@ -66,7 +70,7 @@ def change(
     """Update the fields of `mask`, or all; returns the result. Raises NotFound, InvalidArgument."""
     result = replace(rules.updated(get(tx.connection, namespace, given.id), given, mask), updated_at=tx.now)
     rules.validate(result)
-    tx.execute(update(ContainerRow).where(_is(namespace, given.id)), _values(namespace, result))
+    tx.execute(_UPDATE, {**_values(namespace, result), **_this(namespace, result.id)})
     edges.replace(tx, _node(namespace, result.id), _edges(result))
     event = ContainerUpdate(
         id=result.id, image=result.image, labels=result.labels, snapshot_key=result.snapshot_key
@@ -77,14 +81,14 @@ def change(
 
 def remove(tx: Transaction, namespace: Namespace, id_: str) -> None:
     """Delete a record; whether a task still runs is not asked, as in containerd. Raises NotFound."""
-    if not tx.execute(delete(ContainerRow).where(_is(namespace, id_))).rowcount:
+    if not tx.execute(_DELETE, _this(namespace, id_)).rowcount:
         raise NotFound(f'container "{id_}" in namespace "{namespace}"')
     edges.drop(tx, _node(namespace, id_))
     tx.emit(namespace, "/containers/delete", ContainerDelete(id=id_))
 
 
-def _is(namespace: Namespace, id_: str) -> ColumnElement[bool]:
-    return and_(ContainerRow.namespace == namespace, ContainerRow.id == id_)
+def _this(namespace: Namespace, id_: str) -> dict[str, str]:
+    return {"in_namespace": namespace, "of_id": id_}
 
 
 def _node(namespace: Namespace, id_: str) -> Node:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, delete, insert
+from sqlalchemy import and_, bindparam, delete, insert
 
 from supervisor.metadata.database import Transaction
 from supervisor.metadata.schema import EdgeRow
@@ -37,7 +37,16 @@ _NAMED_TYPES = {
 }
 _CONDITIONAL_SOURCES = (CONTENT, IMAGE)
 
+LEAVING = and_(
+    EdgeRow.namespace == bindparam("in_namespace"),
+    EdgeRow.source_type == bindparam("of_type"),
+    EdgeRow.source_key == bindparam("of_key"),
+)
+"""The condition for edges out of a node; its parameters are `leaving(node)`."""
+
+# Statements are built once: building one costs more than running it.
 _INSERT = insert(EdgeRow)
+_DROP = delete(EdgeRow).where(LEAVING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +93,12 @@ def replace(tx: Transaction, node: Node, edges: Iterable[Edge]) -> None:
 
 def drop(tx: Transaction, node: Node) -> None:
     """Forget the edges out of `node`; what still points at it stays and is harmless."""
-    tx.execute(delete(EdgeRow).where(leaving(node)))
+    tx.execute(_DROP, leaving(node))
 
 
-def leaving(node: Node) -> ColumnElement[bool]:
-    """The condition for rows of edges out of `node`."""
-    return and_(
-        EdgeRow.namespace == node.namespace,
-        EdgeRow.source_type == node.type,
-        EdgeRow.source_key == node.key,
-    )
+def leaving(node: Node) -> dict[str, str]:
+    """The parameters that make `LEAVING` mean the edges out of `node`."""
+    return {"in_namespace": node.namespace, "of_type": node.type, "of_key": node.key}
 
 
 def _row(node: Node, edge: Edge) -> dict[str, str]:

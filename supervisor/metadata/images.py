@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any as Anything
 
-from sqlalchemy import Connection, RowMapping, and_, delete, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.sql import ColumnElement
 
 from supervisor.api.events.image_pb2 import ImageCreate, ImageDelete, ImageUpdate
 from supervisor.errors import AlreadyExists, NotFound
@@ -27,12 +26,18 @@ from supervisor.model.lease import EXPIRE_LABEL
 from supervisor.model.predicate import predicate
 
 _COLUMNS = ImageRow.__table__.columns
+# Statements are built once: building one costs more than running it.
+_THIS = and_(ImageRow.namespace == bindparam("in_namespace"), ImageRow.name == bindparam("of_name"))
+_GET = select(*_COLUMNS).where(_THIS)
+_FIND = select(*_COLUMNS).where(ImageRow.namespace == bindparam("in_namespace")).order_by(ImageRow.name)
 _INSERT = insert(ImageRow).on_conflict_do_nothing()
+_UPDATE = update(ImageRow).where(_THIS)
+_DELETE = delete(ImageRow).where(_THIS)
 
 
 def get(connection: Connection, namespace: Namespace, name: str) -> Image:
     """The image of that name; raises NotFound."""
-    row = connection.execute(select(*_COLUMNS).where(_is(namespace, name))).mappings().one_or_none()
+    row = connection.execute(_GET, _this(namespace, name)).mappings().one_or_none()
     if row is None:
         raise NotFound(f'image "{name}"')
     return _value(row)
@@ -40,9 +45,8 @@ def get(connection: Connection, namespace: Namespace, name: str) -> Image:
 
 def find(connection: Connection, namespace: Namespace, filters: Sequence[Filter] = ()) -> list[Image]:
     """The images that pass the filters, in byte order of their names."""
-    query = select(*_COLUMNS).where(ImageRow.namespace == namespace).order_by(ImageRow.name)
     wanted = predicate(filters)
-    found = map(_value, connection.execute(query).mappings())
+    found = map(_value, connection.execute(_FIND, {"in_namespace": namespace}).mappings())
     return [image for image in found if wanted(image.field)]
 
 
@@ -87,7 +91,7 @@ def change(
     result = replace(rules.updated(get(tx.connection, namespace, given.name), given, mask), updated_at=now)
     rules.validate(result)
     _attach(tx, namespace, result, lease_id)
-    tx.execute(update(ImageRow).where(_is(namespace, given.name)), _values(namespace, result))
+    tx.execute(_UPDATE, {**_values(namespace, result), **_this(namespace, result.name)})
     edges.replace(tx, _node(namespace, result.name), _edges(result))
     tx.emit(namespace, "/images/update", ImageUpdate(name=result.name, labels=result.labels))
     return result
@@ -100,7 +104,7 @@ def remove(
     stored = get(tx.connection, namespace, name)
     if target_digest and target_digest != stored.target.digest:
         raise NotFound(f'image "{name}" with target {target_digest}')
-    tx.execute(delete(ImageRow).where(_is(namespace, name)))
+    tx.execute(_DELETE, _this(namespace, name))
     edges.drop(tx, _node(namespace, name))
     leases.detach(tx, namespace, lease_id, edges.IMAGE, name)
     tx.emit(namespace, "/images/delete", ImageDelete(name=name))
@@ -112,8 +116,8 @@ def _attach(tx: Transaction, namespace: Namespace, image: Image, lease_id: str |
         leases.attach(tx, namespace, lease_id, edges.IMAGE, image.name)
 
 
-def _is(namespace: Namespace, name: str) -> ColumnElement[bool]:
-    return and_(ImageRow.namespace == namespace, ImageRow.name == name)
+def _this(namespace: Namespace, name: str) -> dict[str, str]:
+    return {"in_namespace": namespace, "of_name": name}
 
 
 def _node(namespace: Namespace, name: str) -> Node:

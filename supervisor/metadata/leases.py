@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection, RowMapping, and_, delete, exists, select
+from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, exists, select
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.sql import ColumnElement
 
 from supervisor.errors import AlreadyExists, InvalidArgument, NotFound, Unimplemented
 from supervisor.metadata import edges, namespaces
@@ -25,6 +24,19 @@ from supervisor.model.lease import EXPIRE_LABEL, Lease, Resource, generated_id
 from supervisor.model.predicate import predicate
 
 _COLUMNS = LeaseRow.__table__.columns
+# Statements are built once: building one costs more than running it.
+_THIS = and_(LeaseRow.namespace == bindparam("in_namespace"), LeaseRow.id == bindparam("of_id"))
+_EXISTS = select(exists().where(_THIS))
+_FIND = select(*_COLUMNS).where(LeaseRow.namespace == bindparam("in_namespace")).order_by(LeaseRow.id)
+_INSERT = insert(LeaseRow).on_conflict_do_nothing()
+_DELETE = delete(LeaseRow).where(_THIS)
+_HELD = select(EdgeRow.target_type, EdgeRow.target_key).where(edges.LEAVING)
+_HOLD = insert(EdgeRow).on_conflict_do_nothing()
+_LET_GO = delete(EdgeRow).where(
+    edges.LEAVING,
+    EdgeRow.target_type == bindparam("to_type"),
+    EdgeRow.target_key == bindparam("to_key"),
+)
 _SNAPSHOTS = "snapshots"
 _PLURALS = {"content": edges.CONTENT, "images": edges.IMAGE, "ingests": edges.INGEST}
 _SINGULARS = {node_type: plural for plural, node_type in _PLURALS.items()}
@@ -45,23 +57,22 @@ def create(tx: Transaction, namespace: Namespace, lease: Lease) -> Lease:
         "created_at": stored.created_at,
         "expires_at": _expiry(stored),
     }
-    if not tx.execute(insert(LeaseRow).on_conflict_do_nothing(), values).rowcount:
+    if not tx.execute(_INSERT, values).rowcount:
         raise AlreadyExists(f'lease "{stored.id}"')
     return stored
 
 
 def remove(tx: Transaction, namespace: Namespace, id_: str) -> None:
     """Delete a lease with its hold on its resources; raises NotFound."""
-    if not tx.execute(delete(LeaseRow).where(_is(namespace, id_))).rowcount:
+    if not tx.execute(_DELETE, _this(namespace, id_)).rowcount:
         raise NotFound(f'lease "{id_}"')
     edges.drop(tx, _node(namespace, id_))
 
 
 def find(connection: Connection, namespace: Namespace, filters: Sequence[Filter] = ()) -> list[Lease]:
     """The leases that pass the filters, in byte order of their ids."""
-    query = select(*_COLUMNS).where(LeaseRow.namespace == namespace).order_by(LeaseRow.id)
     wanted = predicate(filters)
-    found = map(_value, connection.execute(query).mappings())
+    found = map(_value, connection.execute(_FIND, {"in_namespace": namespace}).mappings())
     return [lease for lease in found if wanted(lease.field)]
 
 
@@ -80,8 +91,8 @@ def remove_resource(tx: Transaction, namespace: Namespace, id_: str, resource: R
 def resources(connection: Connection, namespace: Namespace, id_: str) -> list[Resource]:
     """What a lease holds: content, images, ingests, snapshots by snapshotter, each by id. Raises NotFound."""
     _require(connection, namespace, id_)
-    query = select(EdgeRow.target_type, EdgeRow.target_key).where(edges.leaving(_node(namespace, id_)))
-    return sorted(Resource(_resource_type(node_type), key) for node_type, key in connection.execute(query))
+    held = connection.execute(_HELD, edges.leaving(_node(namespace, id_)))
+    return sorted(Resource(_resource_type(node_type), key) for node_type, key in held)
 
 
 def attach(tx: Transaction, namespace: Namespace, lease_id: str | None, node_type: str, key: str) -> None:
@@ -104,12 +115,8 @@ def detach(tx: Transaction, namespace: Namespace, lease_id: str | None, node_typ
     """Have the lease of a call let go; nothing happens when lease or hold is missing."""
     if lease_id is None:
         return
-    held = and_(
-        edges.leaving(_node(namespace, lease_id)),
-        EdgeRow.target_type == node_type,
-        EdgeRow.target_key == key,
-    )
-    tx.execute(delete(EdgeRow).where(held))
+    hold = {**edges.leaving(_node(namespace, lease_id)), "to_type": node_type, "to_key": key}
+    tx.execute(_LET_GO, hold)
 
 
 def _hold(tx: Transaction, namespace: Namespace, id_: str, node_type: str, key: str) -> None:
@@ -122,15 +129,15 @@ def _hold(tx: Transaction, namespace: Namespace, id_: str, node_type: str, key: 
         "target_key": key,
         "condition": "",
     }
-    tx.execute(insert(EdgeRow).on_conflict_do_nothing(), values)
+    tx.execute(_HOLD, values)
 
 
-def _is(namespace: Namespace, id_: str) -> ColumnElement[bool]:
-    return and_(LeaseRow.namespace == namespace, LeaseRow.id == id_)
+def _this(namespace: Namespace, id_: str) -> dict[str, str]:
+    return {"in_namespace": namespace, "of_id": id_}
 
 
 def _exists(connection: Connection, namespace: Namespace, id_: str) -> bool:
-    return bool(connection.execute(select(exists().where(_is(namespace, id_)))).scalar_one())
+    return bool(connection.execute(_EXISTS, _this(namespace, id_)).scalar_one())
 
 
 def _require(connection: Connection, namespace: Namespace, id_: str) -> None:
