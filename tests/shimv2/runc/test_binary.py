@@ -337,7 +337,7 @@ def test_unknown_scheme(shim: Shim, tmp_path: Path) -> None:
 
 
 def test_events_wait_for_a_daemon_that_is_away(shim: Shim) -> None:
-    """Architecture 1: an exit while the daemon is down is told when it is back, in order; replies do not wait."""
+    """An exit while the daemon is down is told when it is back, in order; replies do not wait."""
     shim.begin("c1", ["sleep", "1000"])
     shim.sink.wait_for("create", "start")
     shim.sink.vanish()
