@@ -16,7 +16,7 @@ from grpc_tools import protoc
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class GeneratedCode(BuildHookInterface):
+class GeneratedCode(BuildHookInterface[Any]):
     """Runs before a wheel (also an editable one) is put together."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
@@ -27,8 +27,6 @@ class GeneratedCode(BuildHookInterface):
             if not link.is_symlink():
                 link.symlink_to(Path("..") / "migrations")
             return
-        if link.is_symlink():
-            link.unlink()
         build_data["force_include"][str(root / "migrations")] = "supervisor/migrations"
 
 
