@@ -25,10 +25,11 @@ _POOL = concurrent.futures.ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="b
 async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a blocking call in the pool; when all threads are busy the caller waits its turn.
 
-    A cancelled caller does not stop the call, which runs to its end.
+    A cancelled caller does not stop the call, which runs to its end; not even one that still waits for
+    its thread, since it may be what a `finally` frees.
     """
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_POOL, lambda: function(*args, **kwargs))
+    return await asyncio.shield(loop.run_in_executor(_POOL, lambda: function(*args, **kwargs)))
 
 
 async def settled(future: concurrent.futures.Future[T]) -> T:
