@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any as Anything
 
-from sqlalchemy import Connection, RowMapping, and_, delete, exists, or_, select
+from sqlalchemy import Connection, Row, and_, bindparam, delete, exists, or_, select
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.sql import ColumnElement
 
 from supervisor.api.events.content_pb2 import ContentCreate, ContentDelete
 from supervisor.content.store import Info
@@ -30,11 +29,27 @@ from supervisor.model.predicate import predicate
 SHAREABLE_LABEL = "containerd.io/namespace.shareable"
 
 _COLUMNS = BlobRow.__table__.columns
+_IS = and_(BlobRow.namespace == bindparam("in_namespace"), BlobRow.digest == bindparam("of_digest"))
+
+# Built once: building a statement costs more than running it, and clients read blobs in small pieces.
+_FIND = select(*_COLUMNS).where(_IS)
+_FORGET = delete(BlobRow).where(_IS)
+_IN_USE = select(
+    or_(
+        exists().where(BlobRow.digest == bindparam("of_digest")),
+        exists().where(IngestRow.expected == bindparam("of_digest"), IngestRow.shared.is_(True)),
+    )
+)
+_NEW = insert(BlobRow)
+_UPSERT = _NEW.on_conflict_do_update(
+    index_elements=["namespace", "digest"],
+    set_={name: _NEW.excluded[name] for name in ("size", "labels", "updated_at")},
+)
 
 
 def find(connection: Connection, namespace: Namespace, digest: str) -> Info | None:
     """What the namespace knows of a blob, None when it has no record."""
-    row = connection.execute(select(*_COLUMNS).where(_is(namespace, digest))).mappings().one_or_none()
+    row = connection.execute(_FIND, _key(namespace, digest)).one_or_none()
     return None if row is None else _value(row)
 
 
@@ -50,7 +65,7 @@ def matching(connection: Connection, namespace: Namespace, filters: Sequence[Fil
     """The namespace's blobs that pass the filters, in byte order of their digests."""
     query = select(*_COLUMNS).where(BlobRow.namespace == namespace).order_by(BlobRow.digest)
     wanted = predicate(filters)
-    found = map(_value, connection.execute(query).mappings())
+    found = map(_value, connection.execute(query))
     return [info for info in found if wanted(info.field)]
 
 
@@ -68,9 +83,7 @@ def digests_in_use(connection: Connection) -> frozenset[Digest]:
 
 def in_use(connection: Connection, digest: str) -> bool:
     """Whether a record of any namespace, or a shared ingest, needs the blob's bytes."""
-    recorded = exists().where(BlobRow.digest == digest)
-    shared = exists().where(IngestRow.expected == digest, IngestRow.shared.is_(True))
-    return bool(connection.execute(select(or_(recorded, shared))).scalar_one())
+    return bool(connection.execute(_IN_USE, {"of_digest": digest}).scalar_one())
 
 
 def shareable_size(connection: Connection, digest: str, *, isolated: bool) -> int | None:
@@ -123,7 +136,7 @@ def update(tx: Transaction, namespace: Namespace, given: Info, mask: Sequence[Ma
 
 def forget(tx: Transaction, namespace: Namespace, digest: Digest, lease_id: str | None = None) -> None:
     """Drop the namespace's record, and the hold of the call's lease, and tell so; raises NotFound."""
-    if not tx.execute(delete(BlobRow).where(_is(namespace, digest))).rowcount:
+    if not tx.execute(_FORGET, _key(namespace, digest)).rowcount:
         raise NotFound(f"content {digest} in namespace {namespace!r}")
     edges.drop(tx, Node(namespace, edges.CONTENT, digest))
     leases.detach(tx, namespace, lease_id, edges.CONTENT, digest)
@@ -131,15 +144,13 @@ def forget(tx: Transaction, namespace: Namespace, digest: Digest, lease_id: str 
 
 
 def _store(tx: Transaction, namespace: Namespace, info: Info) -> None:
-    upsert = insert(BlobRow).values(_values(namespace, info))
-    changed = {name: upsert.excluded[name] for name in ("size", "labels", "updated_at")}
-    tx.execute(upsert.on_conflict_do_update(index_elements=["namespace", "digest"], set_=changed))
+    tx.execute(_UPSERT, _values(namespace, info))
     node = Node(namespace, edges.CONTENT, info.digest)
     edges.replace(tx, node, edges.label_edges(edges.CONTENT, info.labels))
 
 
-def _is(namespace: Namespace, digest: str) -> ColumnElement[bool]:
-    return and_(BlobRow.namespace == namespace, BlobRow.digest == digest)
+def _key(namespace: Namespace, digest: str) -> dict[str, str]:
+    return {"in_namespace": namespace, "of_digest": digest}
 
 
 def _values(namespace: Namespace, info: Info) -> dict[str, Anything]:
@@ -153,5 +164,5 @@ def _values(namespace: Namespace, info: Info) -> dict[str, Anything]:
     }
 
 
-def _value(row: RowMapping) -> Info:
-    return Info(row["digest"], row["size"], row["created_at"], row["updated_at"], row["labels"])
+def _value(row: Row[Anything]) -> Info:
+    return Info(row.digest, row.size, row.created_at, row.updated_at, row.labels)

@@ -5,9 +5,8 @@ Rules: contract 6.5 and 6.7. How far an ingest is, the store of its bytes knows.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, and_, delete, exists, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, select, update
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.sql import ColumnElement
 
 from supervisor.errors import NotFound
 from supervisor.metadata import edges, leases, namespaces
@@ -17,6 +16,18 @@ from supervisor.metadata.schema import IngestRow
 from supervisor.model.digest import Digest
 from supervisor.model.identifiers import Namespace
 from supervisor.model.instant import SECOND
+
+_IS = and_(IngestRow.namespace == bindparam("in_namespace"), IngestRow.ref == bindparam("of_ref"))
+
+# Built once: building a statement costs more than running it.
+_KNOWN = select(exists().where(_IS))
+_CLOSED = delete(IngestRow).where(_IS).returning(IngestRow.expected, IngestRow.shared)
+_UNSHARED = update(IngestRow).where(_IS).values(shared=False, expected="")
+_NEW = insert(IngestRow)
+_OPENED = _NEW.on_conflict_do_update(
+    index_elements=["namespace", "ref"],
+    set_={name: _NEW.excluded[name] for name in ("expected", "shared", "updated_at", "expires_at")},
+)
 
 UNLEASED_LIFETIME = 24 * 3600 * SECOND
 """How long an ingest that no lease holds is kept after it was last opened."""
@@ -29,7 +40,7 @@ def stored_ref(namespace: str, ref: str) -> str:
 
 def known(connection: Connection, namespace: Namespace, ref: str) -> bool:
     """Whether the namespace has an ingest of that ref, shared or not."""
-    return bool(connection.execute(select(exists().where(_is(namespace, ref)))).scalar_one())
+    return bool(connection.execute(_KNOWN, _key(namespace, ref)).scalar_one())
 
 
 def refs(connection: Connection, namespace: Namespace, only: str | None = None) -> list[str]:
@@ -63,18 +74,17 @@ def opened(
     """
     leases.attach(tx, namespace, lease_id, edges.INGEST, ref)
     namespaces.touch(tx, namespace)
-    upsert = insert(IngestRow).values(
-        namespace=namespace,
-        ref=ref,
-        expected=shares or "",
-        total=total,
-        shared=shares is not None,
-        started_at=tx.now,
-        updated_at=tx.now,
-        expires_at=tx.now + UNLEASED_LIFETIME if lease_id is None else None,
-    )
-    changed = {name: upsert.excluded[name] for name in ("expected", "shared", "updated_at", "expires_at")}
-    tx.execute(upsert.on_conflict_do_update(index_elements=["namespace", "ref"], set_=changed))
+    values = {
+        "namespace": namespace,
+        "ref": ref,
+        "expected": shares or "",
+        "total": total,
+        "shared": shares is not None,
+        "started_at": tx.now,
+        "updated_at": tx.now,
+        "expires_at": tx.now + UNLEASED_LIFETIME if lease_id is None else None,
+    }
+    tx.execute(_OPENED, values)
     shared = [] if shares is None else [Edge(edges.TARGET, edges.CONTENT, shares)]
     edges.replace(tx, Node(namespace, edges.INGEST, ref), shared)
 
@@ -84,9 +94,7 @@ def closed(tx: Transaction, namespace: Namespace, ref: str, lease_id: str | None
 
     Answers the blob that it shared, which may be in nobody's use now.
     """
-    gone = tx.execute(
-        delete(IngestRow).where(_is(namespace, ref)).returning(IngestRow.expected, IngestRow.shared)
-    ).one_or_none()
+    gone = tx.execute(_CLOSED, _key(namespace, ref)).one_or_none()
     if gone is None:
         raise NotFound(f"ingest of ref {ref!r} in namespace {namespace!r}")
     edges.drop(tx, Node(namespace, edges.INGEST, ref))
@@ -96,9 +104,9 @@ def closed(tx: Transaction, namespace: Namespace, ref: str, lease_id: str | None
 
 def unshared(tx: Transaction, namespace: Namespace, ref: str) -> None:
     """Record that the writer of a shared ingest sends bytes of its own after all."""
-    tx.execute(update(IngestRow).where(_is(namespace, ref)).values(shared=False, expected=""))
+    tx.execute(_UNSHARED, _key(namespace, ref))
     edges.drop(tx, Node(namespace, edges.INGEST, ref))
 
 
-def _is(namespace: Namespace, ref: str) -> ColumnElement[bool]:
-    return and_(IngestRow.namespace == namespace, IngestRow.ref == ref)
+def _key(namespace: Namespace, ref: str) -> dict[str, str]:
+    return {"in_namespace": namespace, "of_ref": ref}

@@ -17,6 +17,7 @@ from supervisor.metadata.content_store import ContentStore
 from supervisor.model.digest import digest
 from supervisor.model.fieldmask import parse_mask
 from supervisor.model.filters import parse_all
+from supervisor.model.identifiers import Namespace
 from supervisor.model.instant import Nanoseconds
 from supervisor.services import convert
 from supervisor.services.context import Context, lease_of, namespace_of
@@ -70,15 +71,12 @@ class Content(rpc.ContentServicer):
         self, request: pb.ReadContentRequest, context: Context
     ) -> AsyncIterator[pb.ReadContentResponse]:
         """The bytes of a blob, from `offset` on; offsets in the answer count from the first byte sent."""
-        wanted = digest(request.digest)
-        source, size = await in_thread(self._store.open_blob, namespace_of(context), wanted)
-        with source:
-            start, left = _span(request, size)
-            source.seek(start)
-            sent = 0
-            while sent < left and (data := await in_thread(source.read, min(READ_CHUNK, left - sent))):
-                yield pb.ReadContentResponse(offset=sent, data=data)
-                sent += len(data)
+        digest(request.digest)
+        blob = await in_thread(_Reading, self._store, namespace_of(context), request)
+        with blob.source:
+            while blob.next.data:
+                yield blob.next
+                await in_thread(blob.advance)
 
     async def Status(self, request: pb.StatusRequest, context: Context) -> pb.StatusResponse:
         """How far an ingest is."""
@@ -119,6 +117,28 @@ class Content(rpc.ContentServicer):
     def _open(self, context: Context, ref: str, total: int, expected: str) -> Ingest:
         namespace = namespace_of(context)
         return self._store.open_ingest(namespace, ref, lease_of(context), total=total, expected=expected)
+
+
+class _Reading:
+    """A blob being read: open, with the next message at hand, so that a small read is one thread's turn."""
+
+    def __init__(self, store: ContentStore, namespace: Namespace, request: pb.ReadContentRequest) -> None:
+        self.source, size = store.open_blob(namespace, digest(request.digest))
+        try:
+            start, self._left = _span(request, size)
+            self.source.seek(start)
+            self.next = pb.ReadContentResponse()
+            self.advance()
+        except BaseException:
+            self.source.close()
+            raise
+
+    def advance(self) -> None:
+        """Read the next message; one without data is the end."""
+        sent = self.next.offset + len(self.next.data)
+        data = self.source.read(min(READ_CHUNK, self._left))
+        self._left -= len(data)
+        self.next = pb.ReadContentResponse(offset=sent, data=data)
 
 
 def _span(request: pb.ReadContentRequest, size: int) -> tuple[int, int]:
