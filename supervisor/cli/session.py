@@ -42,10 +42,14 @@ async def attend(process: Process, stdio: Stdio) -> Exit:
 
 async def _attend(group: asyncio.TaskGroup, process: Process, stdio: Stdio) -> Exit:
     outputs = _copy_outputs(group, process, stdio)
+    # Listened to before it starts: it may say "ready" before we are told that it has started.
+    signals = _Signals(group, process)
     await process.start()
-    with _signals(group, process), _resizing(group, process, stdio):
+    signals.started.set()
+    with _resizing(group, process, stdio):
         feeding = group.create_task(_feed(process, stdio.stdin)) if stdio.stdin else None
         ended = await process.wait(patience=PATIENCE_SECONDS)
+        signals.ended = True
         if feeding is not None:
             feeding.cancel()
         for output in outputs:
@@ -110,26 +114,31 @@ async def _readable(fd: int) -> None:
         loop.remove_reader(fd)
 
 
-@contextmanager
-def _signals(group: asyncio.TaskGroup, process: Process) -> Iterator[None]:
-    """Hand signals on to the process; the third request to end makes us leave without it."""
-    loop = asyncio.get_running_loop()
-    asked = 0
+class _Signals:
+    """Hands signals on to the process; one request to end too many makes us leave without it.
 
-    def received(number: signal.Signals) -> None:
-        nonlocal asked
-        asked += number in (signal.SIGINT, signal.SIGTERM)
-        if asked > _GIVE_UP_AFTER:
-            raise KeyboardInterrupt
-        group.create_task(_forward(process, number))
+    They stay caught when the process has ended, so that cleaning up behind it is not cut short.
+    """
 
-    for number in _FORWARDED:
-        loop.add_signal_handler(number, received, number)
-    try:
-        yield
-    finally:
+    def __init__(self, group: asyncio.TaskGroup, process: Process) -> None:
+        self.started = asyncio.Event()
+        self.ended = False
+        self._group = group
+        self._process = process
+        self._asked = 0
         for number in _FORWARDED:
-            loop.remove_signal_handler(number)
+            asyncio.get_running_loop().add_signal_handler(number, self._received, number)
+
+    def _received(self, number: signal.Signals) -> None:
+        self._asked += number in (signal.SIGINT, signal.SIGTERM)
+        if self._asked > _GIVE_UP_AFTER:
+            raise KeyboardInterrupt
+        if not self.ended:
+            self._group.create_task(self._hand_on(number))
+
+    async def _hand_on(self, number: int) -> None:
+        await self.started.wait()
+        await _forward(self._process, number)
 
 
 async def _forward(process: Process, number: int) -> None:

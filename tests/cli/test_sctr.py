@@ -48,6 +48,7 @@ def test_run_answers_the_containers_code(sctr, image, code):
 
 def test_run_gives_what_was_asked_for(sctr, image, tmp_path):
     (tmp_path / "file").write_text("from the host\n")
+    tmp_path.chmod(0o755)
     mount = f"type=bind,src={tmp_path},dst=/host,options=rbind:ro"
     script = "id; echo $A $FROM_IMAGE; pwd; cat /host/file; touch /host/x 2>/dev/null || echo read-only"
     told = sctr.ok(
@@ -189,7 +190,7 @@ def test_twenty_at_once(sctr, image):
     [
         (("run", "-d", "-t", "x"), "leave out -t"),
         (("run", "--rm", "--mount", "x", "y"), "key=value"),
-        (("kill", "-s", "NOPE", "x"), "unknown"),
+        (("kill", "-s", "NOPE", "x"), "not known"),
         (("exec", "nobody", "true"), "not found"),
         (("stop", "nobody"), "not found"),
         (("rm", "nobody"), "not found"),
