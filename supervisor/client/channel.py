@@ -23,7 +23,8 @@ _OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.initial_reconnect_backoff_ms", _RECONNECT_MS[0]),
-    ("grpc.min_reconnect_backoff_ms", _RECONNECT_MS[0]),
+    # Not a pause, whatever its name: how long one attempt may take, also on a machine that is busy.
+    ("grpc.min_reconnect_backoff_ms", 20_000),
     ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS[1]),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
