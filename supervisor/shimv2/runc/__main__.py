@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 
 
 def main() -> int:
-    """Run one action of the shim; answers the exit code. Whatever goes wrong is one line on stderr."""
+    """Run one action of the shim; answers the exit code."""
     # Callers take stderr for part of the answer: a stray warning there would break every start.
     warnings.simplefilter("ignore")
+    return act(sys.argv[1:])
+
+
+def act(arguments: Sequence[str]) -> int:
+    """Do what a command line asks for. Whatever goes wrong is one line on stderr."""
     from supervisor.errors import SupervisorError
     from supervisor.shimv2.runc.flags import parse
 
     try:
-        flags = parse(sys.argv[1:])
+        flags = parse(arguments)
     except SupervisorError as error:
         sys.stderr.write(f"{error}\nusage: containerd-shim-oci-v2 [flags] start|delete\n")
         return 2
@@ -31,6 +37,10 @@ def main() -> int:
             from supervisor.shimv2.runc.delete import delete
 
             delete(flags)
+        elif flags.action == "launch":
+            from supervisor.shimv2.runc.launcher import launch
+
+            launch(act)
         else:
             raise SupervisorError(f"unknown action {flags.action!r}: start and delete are offered")
     except (SupervisorError, OSError) as error:

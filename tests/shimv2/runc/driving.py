@@ -259,11 +259,15 @@ class Shim:
         done = self.run_binary(container, "start", stdin=self.params(container))
         assert done.returncode == 0, done.stderr
         assert done.stderr == b""
-        self.address = parse_answer(done.stdout).address
-        self.client = Client(self.address)
+        self.connect(parse_answer(done.stdout).address, container)
+        return self.address
+
+    def connect(self, address: str, container: str) -> None:
+        """Call on the shim at `address` from now on."""
+        self.address = address
+        self.client = Client(address)
         self._clients.append(self.client)
         self.pids.add(self.call("Connect", task.ConnectRequest(id=container), task.ConnectResponse).shim_pid)
-        return self.address
 
     def call(
         self,
