@@ -20,7 +20,7 @@ import pytest
 from tests.compat.api import Api, connected
 from tests.compat.ctr import Ctr, eventually
 from tests.compat.registry import Registry, serving
-from tests.compat.target import Target
+from tests.compat.target import CONTAINERD, Target
 from tests.images import TAG, busybox_oci_tar
 
 HERE = Path(__file__).parent
@@ -49,10 +49,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @contextmanager
-def a_target() -> Iterator[Target]:
+def a_target(containerd: bool = CONTAINERD, config: str = "") -> Iterator[Target]:
     """A running daemon in a folder with a short name, for sockets' paths are limited; checked at its end."""
     with tempfile.TemporaryDirectory(prefix="cs-", dir="/run") as folder:
-        target = Target(Path(folder))
+        target = Target(Path(folder), containerd, config)
         try:
             target.start()
             yield target

@@ -29,6 +29,8 @@ class Target:
     """One daemon on folders below `folder`, which can be stopped, killed and started again."""
 
     folder: Path
+    containerd: bool = CONTAINERD
+    config: str = ""
     process: subprocess.Popen[bytes] | None = None
     shown: int = 0
     namespaces: list[str] = field(default_factory=list)
@@ -52,17 +54,22 @@ class Target:
     def command(self) -> list[str]:
         """What starts it."""
         places = [f"--root={self.root}", f"--state={self.state}", f"--address={self.address}"]
-        if CONTAINERD:
-            config = self.folder / "config.toml"
-            config.write_text(CONTAINERD_CONFIG)
-            return ["containerd", f"--config={config}", *places, "--log-level=debug"]
-        return [f"{sys.prefix}/bin/container-supervisor", "serve", *places, "--log-level=debug"]
+        file = self.folder / "config.toml"
+        file.write_text((CONTAINERD_CONFIG if self.containerd else "") + self.config)
+        program = ["containerd"] if self.containerd else [f"{sys.prefix}/bin/container-supervisor", "serve"]
+        return [*program, f"--config={file}", *places, "--log-level=debug"]
 
     def launch(self) -> None:
         """Start it without waiting for it to answer."""
+        environment = os.environ | {"PATH": f"{os.environ['PATH']}:{sys.prefix}/bin"}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=environment,
             )
 
     def start(self) -> None:

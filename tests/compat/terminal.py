@@ -33,21 +33,26 @@ class Terminal:
 
     def expect(self, text: str, within: float = 20) -> str:
         """Read until `text` was seen; what came up to it, which is not seen again."""
-        deadline = time.monotonic() + within
-        while text not in self.seen:
-            self._read(deadline, text)
+        assert self.shows(text, within), f"waited for {text!r}; on the screen: {self.seen!r}"
         before, _, self.seen = self.seen.partition(text)
         return before + text
 
-    def _read(self, deadline: float, text: str) -> None:
-        ready = select.select([self.master], [], [], max(0.0, deadline - time.monotonic()))[0]
-        assert ready, f"waited for {text!r}; on the screen: {self.seen!r}"
+    def shows(self, text: str, within: float) -> bool:
+        """Whether `text` comes up in time."""
+        deadline = time.monotonic() + within
+        while text not in self.seen and self._read(deadline):
+            pass
+        return text in self.seen
+
+    def _read(self, deadline: float) -> bool:
+        if not select.select([self.master], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            return False
         try:
             data = os.read(self.master, 4096)
         except OSError:  # EIO: nobody holds the far end any more
-            data = b""
-        assert data, f"the terminal was hung up before {text!r}; on the screen: {self.seen!r}"
+            return False
         self.seen += data.decode(errors="replace")
+        return True
 
     def wait(self, within: float = 30) -> int:
         """The status of the command, once it has ended."""

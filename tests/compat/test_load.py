@@ -32,19 +32,19 @@ def test_many_in_a_row(ctr: Ctr, image: str) -> None:
     for number in range(IN_A_ROW):
         status = number % 3
         answer = ctr.run("run", "--rm", image, "c", "sh", "-c", f"echo {number}; exit {status}", check=False)
-        assert (answer.returncode, answer.stdout) == (status, f"{number}\n")
+        assert (answer.returncode, answer.stdout, answer.stderr) == (status, f"{number}\n", "")
 
 
 @pytest.mark.timeout(300)
 def test_many_at_once(ctr: Ctr, image: str) -> None:
-    def run(number: int) -> tuple[int, str]:
+    def run(number: int) -> tuple[int, str, str]:
         answer = ctr.run(
             "run", "--rm", image, f"c{number}", "sh", "-c", f"echo {number}; exit 3", check=False
         )
-        return answer.returncode, answer.stdout
+        return answer.returncode, answer.stdout, answer.stderr
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        assert list(pool.map(run, range(AT_ONCE))) == [(3, f"{number}\n") for number in range(AT_ONCE)]
+        assert list(pool.map(run, range(AT_ONCE))) == [(3, f"{number}\n", "") for number in range(AT_ONCE)]
 
 
 @pytest.mark.timeout(300)

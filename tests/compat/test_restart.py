@@ -17,7 +17,9 @@ from tests.compat.ctr import Ctr, eventually
 from tests.compat.target import CONTAINERD, Target
 
 pytestmark = pytest.mark.timeout(300)
-leaks = pytest.mark.skipif(CONTAINERD, reason="containerd leaves shims and bundles when killed at some moments")
+leaks = pytest.mark.skipif(
+    CONTAINERD, reason="containerd leaves shims and bundles when killed at some moments"
+)
 
 COUNTING = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.01; done"
 MOMENTS = [milliseconds / 1000 for milliseconds in (0, 5, 10, 20, 30, 45, 60, 80, 100, 130, 160, 200, 300)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -156,8 +157,11 @@ def test_terminal_is_resized(ctr: Ctr, image: str) -> None:
     script = "trap 'echo size:$(stty size)' WINCH; echo ready; while :; do sleep 0.1; done"
     with terminal(ctr.command("run", "--rm", "-t", image, "c", "sh", "-c", script)) as screen:
         screen.expect("ready")
-        screen.resize(40, 120)
-        screen.expect("size:40 120")
+        # ctr may not listen yet when the container already speaks, so there is more than one change.
+        for rows in count(40):
+            screen.resize(rows, 120)
+            if screen.shows(f"size:{rows} 120", within=1):
+                break
         ctr.run("tasks", "kill", "--signal", "KILL", "c")
         assert screen.wait() == 137
 
