@@ -6,10 +6,9 @@ compares the digest with the image's own; what was unpacked must be discarded wh
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,13 @@ from pathlib import Path
 from supervisor.diff import media_types
 from supervisor.diff.compression import Readable, decompress
 from supervisor.diff.finishing import finish
+from supervisor.diff.stream import Counted
 from supervisor.diff.target import Target, plan
 from supervisor.diff.unpacking import unpack
 from supervisor.errors import SupervisorError
 from supervisor.kernel.features import in_user_namespace
 from supervisor.kernel.files import sync_filesystem
-from supervisor.model.digest import Digest, from_hash
+from supervisor.model.digest import Digest
 from supervisor.model.mount import Mount
 
 
@@ -42,7 +42,7 @@ def apply(blob: Readable, media_type: str, mounts: Sequence[Mount], *, tmp_root:
     Raises SupervisorError naming what failed; the tree may then hold part of the layer.
     """
     target = plan(mounts, in_user_namespace=in_user_namespace())
-    counted = _Counted(decompress(blob, by_magic=media_types.may_be_compressed(media_type)))
+    counted = Counted(decompress(blob, by_magic=media_types.may_be_compressed(media_type)))
     try:
         with _mount_point(target, tmp_root) as point:
             report = unpack(counted, target, point, sync=sync and not target.marks)
@@ -52,7 +52,7 @@ def apply(blob: Readable, media_type: str, mounts: Sequence[Mount], *, tmp_root:
                 sync_filesystem(Path(target.root))
     except OSError as error:
         raise SupervisorError(f"apply a layer to {target.root or 'its mounts'}: {error}") from error
-    return Applied(media_types.APPLIED, from_hash(counted.hash), counted.size)
+    return Applied(media_types.APPLIED, counted.digest(), counted.size)
 
 
 @contextmanager
@@ -67,18 +67,3 @@ def _mount_point(target: Target, tmp_root: Path) -> Iterator[str]:
         yield point
     finally:
         os.rmdir(point)
-
-
-class _Counted:
-    """The pieces of a stream, with the digest and the number of the bytes that went through."""
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = pieces
-        self.hash = hashlib.sha256()
-        self.size = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self._pieces:
-            self.hash.update(piece)
-            self.size += len(piece)
-            yield piece

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from supervisor.errors import SupervisorError
-from supervisor.oci.image import OCI_LAYER
+from supervisor.diff.compression import Compression
+from supervisor.errors import SupervisorError, Unimplemented
+from supervisor.oci.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 
 APPLIED = OCI_LAYER
 
@@ -36,3 +37,23 @@ def may_be_compressed(media_type: str) -> bool:
         return not suffixes
     # The Go code sorts the suffixes and looks at the last one; clients never write more than one.
     return bool(suffixes) and max(suffixes) in _COMPRESSED
+
+
+_MADE = {
+    OCI_LAYER: Compression.NONE,
+    OCI_LAYER_GZIP: Compression.GZIP,
+    OCI_LAYER_ZSTD: Compression.ZSTD,
+}
+
+
+def made(media_type: str) -> tuple[str, Compression]:
+    """The type of layer to make when asked for `media_type`, gzip when for none, and how it is compressed.
+
+    Raises Unimplemented for a type that is only read.
+    """
+    chosen = media_type or OCI_LAYER_GZIP
+    if chosen not in _MADE:
+        raise Unimplemented(
+            f"unsupported diff media type {chosen[:200]!r}; layers made are {', '.join(_MADE)}"
+        )
+    return chosen, _MADE[chosen]

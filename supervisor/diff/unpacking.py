@@ -6,22 +6,16 @@ import contextlib
 import fcntl
 import json
 import subprocess
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import IO
 
-import supervisor
+from supervisor.diff import child
 from supervisor.diff.target import Target
 from supervisor.errors import SupervisorError
 
 PIPE_BYTES = 1 << 20
 MAX_LINE_BYTES = 64 << 10
-
-_BOOT = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from supervisor.diff.worker import main; main(sys.argv[2])"
-)
 
 
 @dataclass(slots=True)
@@ -37,51 +31,24 @@ def unpack(archive: Iterable[bytes], target: Target, point: str, *, sync: bool) 
 
     Raises SupervisorError with the worker's text; errors of `archive` itself pass through.
     """
-    with _worker(_request(target, point, sync=sync)) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
+    request = _request(target, point, sync=sync)
+    with child.running("worker", request, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         # A worker that has given up closes the pipe; why it did stands in its last line.
         with contextlib.suppress(BrokenPipeError):
-            _feed(archive, process.stdin)
+            _feed(archive, child.of(process.stdin))
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-        return _listen(process.stdout)
+            child.of(process.stdin).close()
+        return _listen(child.of(process.stdout))
 
 
-def _request(target: Target, point: str, *, sync: bool) -> str:
-    return json.dumps(
-        {
-            "root": target.root or point,
-            "mounts": [asdict(mount) for mount in target.mounts],
-            "marks": target.marks,
-            "user_xattrs": target.user_xattrs,
-            "sync": sync,
-        }
-    )
-
-
-@contextlib.contextmanager
-def _worker(request: str) -> Iterator[subprocess.Popen[bytes]]:
-    package_root = str(Path(supervisor.__file__).parent.parent)
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _BOOT, package_root, request],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        env={},
-        bufsize=0,
-    )
-    try:
-        yield process
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        for pipe in (process.stdin, process.stdout):
-            assert pipe is not None
-            pipe.close()
-        process.wait()
+def _request(target: Target, point: str, *, sync: bool) -> dict[str, object]:
+    return {
+        "root": target.root or point,
+        "mounts": [asdict(mount) for mount in target.mounts],
+        "marks": target.marks,
+        "user_xattrs": target.user_xattrs,
+        "sync": sync,
+    }
 
 
 def _feed(archive: Iterable[bytes], pipe: IO[bytes]) -> None:

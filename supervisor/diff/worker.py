@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +73,9 @@ def _enter(request: dict[str, Any]) -> None:
         asked = [Mount(m["type"], m["source"], tuple(m["options"]), m["target"]) for m in request["mounts"]]
         mounts.mount_all(asked, Path(root))
     confine.change_root(root)
-    _import_nothing_more()
+    confine.import_nothing_more()
     confine.limit(open_files=MAX_OPEN_FILES, memory=MAX_MEMORY)
     confine.keep_capabilities(_KEPT)
-
-
-def _import_nothing_more() -> None:
-    """From here on a path that Python would import from lies inside the layer."""
-    sys.path.clear()
-    sys.path_importer_cache.clear()
-    sys.path_hooks.clear()
 
 
 def _sync() -> None:

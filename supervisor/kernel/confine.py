@@ -10,6 +10,7 @@ import ctypes
 import os
 import resource
 import signal
+import sys
 from collections.abc import Iterable
 
 from supervisor.kernel import libc
@@ -17,6 +18,7 @@ from supervisor.kernel.mount_options import MS_REC, MS_SLAVE
 
 CAP_CHOWN = 0
 CAP_DAC_OVERRIDE = 1
+CAP_DAC_READ_SEARCH = 2
 CAP_FOWNER = 3
 CAP_FSETID = 4
 CAP_MKNOD = 27
@@ -68,6 +70,13 @@ def change_root(path: str) -> None:
     """Make `path` the root and the working directory; nothing opened before may stay open."""
     os.chroot(path)
     os.chdir("/")
+
+
+def import_nothing_more() -> None:
+    """After a change of root, a path that Python would import from lies inside what is not trusted."""
+    sys.path.clear()
+    sys.path_importer_cache.clear()
+    sys.path_hooks.clear()
 
 
 def limit(*, open_files: int, memory: int) -> None:

@@ -12,19 +12,21 @@ from supervisor.api.services.diff.v1 import diff_pb2_grpc as rpc
 from supervisor.api.types.descriptor_pb2 import Descriptor
 from supervisor.blocking import in_thread
 from supervisor.diff.apply import Applied, apply
-from supervisor.errors import InvalidArgument, NotFound, Unimplemented
-from supervisor.metadata.blobs import Blobs
+from supervisor.diff.compare import Comparison
+from supervisor.errors import InvalidArgument, NotFound
+from supervisor.metadata.content_store import ContentStore
 from supervisor.model.digest import Digest, digest
 from supervisor.model.identifiers import Namespace
 from supervisor.model.mount import Mount
 from supervisor.services import convert
-from supervisor.services.context import Context, namespace_of
+from supervisor.services.context import Context, lease_of, namespace_of
+from supervisor.services.diff_content import Made, pack
 
 
 class Diff(rpc.DiffServicer):
     """Unpacks layers; mounts that it has to perform are at folders below `tmp_root`."""
 
-    def __init__(self, content: Blobs, tmp_root: Path, *, sync_fs: bool = False) -> None:
+    def __init__(self, content: ContentStore, tmp_root: Path, *, sync_fs: bool = False) -> None:
         """Serve blobs of `content`; `sync_fs` makes every layer durable, whether or not a request asks."""
         self._content = content
         self._tmp_root = tmp_root
@@ -43,8 +45,12 @@ class Diff(rpc.DiffServicer):
         return pb.ApplyResponse(applied=described)
 
     async def Diff(self, request: pb.DiffRequest, context: Context) -> pb.DiffResponse:
-        """Not yet."""
-        raise Unimplemented("Diff: this version applies layers but does not yet make them from two trees")
+        """Make a blob of what makes one tree different from another."""
+        namespace = namespace_of(context)
+        made = Made(namespace, request.ref, lease_of(context), dict(request.labels))
+        async with self._turns:
+            blob = await in_thread(pack, self._content, made, _comparison(request), self._tmp_root)
+        return pb.DiffResponse(diff=convert.from_descriptor(blob))
 
     def _apply(self, namespace: Namespace, blob: Descriptor, mounts: Sequence[Mount], sync: bool) -> Applied:
         stream, _ = self._content.open_blob(namespace, _digest(blob.digest))
@@ -58,3 +64,13 @@ def _digest(text: str) -> Digest:
         return digest(text)
     except InvalidArgument as error:
         raise NotFound(f"blob to apply: {error}") from None
+
+
+def _comparison(request: pb.DiffRequest) -> Comparison:
+    bounded = request.HasField("source_date_epoch")
+    return Comparison(
+        left=[convert.to_mount(mount) for mount in request.left],
+        right=[convert.to_mount(mount) for mount in request.right],
+        media_type=request.media_type,
+        latest=convert.to_instant(request.source_date_epoch) if bounded else None,
+    )

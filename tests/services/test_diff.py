@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,7 +79,42 @@ async def test_what_is_refused(content: ContentStore, stub: rpc.DiffStub, blue: 
     assert await code(request) == "UNKNOWN"
 
 
-async def test_diff_comes_later(stub: rpc.DiffStub, blue: Metadata) -> None:
-    code, text = await refusal(stub.Diff(pb.DiffRequest(), metadata=blue))
-    assert code == "UNIMPLEMENTED"
-    assert "not yet" in text
+@pytest.mark.root
+async def test_diff(content: ContentStore, stub: rpc.DiffStub, blue: Metadata, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/f").write_text("text")
+    request = pb.DiffRequest(labels={"mine": "1"}, ref="chosen")
+    request.right.append(Mount(type="bind", source=str(tmp_path / "tree"), options=["rw", "rbind"]))
+    made = (await stub.Diff(request, metadata=blue)).diff
+    assert made.media_type == image.OCI_LAYER_GZIP
+    info = content.info(namespace("blue"), digests.digest(made.digest))
+    stream, size = content.open_blob(namespace("blue"), info.digest)
+    with stream:
+        data = stream.read()
+    assert size == made.size == len(data)
+    tar_digest = digests.of_bytes(gzip.decompress(data))
+    assert info.labels == {"mine": "1", "containerd.io/uncompressed": tar_digest}
+    assert content.statuses(namespace("blue")) == []
+
+    request.labels["other"] = "2"
+    request.ClearField("ref")
+    assert (await stub.Diff(request, metadata=blue)).diff == made
+    assert content.info(namespace("blue"), info.digest).labels == info.labels
+    content.update(namespace("blue"), replace(info, labels={"mine": "2"}))
+    assert (await stub.Diff(request, metadata=blue)).diff == made
+    healed = {"mine": "2", "containerd.io/uncompressed": tar_digest}
+    assert content.info(namespace("blue"), info.digest).labels == healed
+
+
+async def test_what_diff_refuses(content: ContentStore, stub: rpc.DiffStub, blue: Metadata) -> None:
+    async def code(request: pb.DiffRequest, metadata: Metadata = blue) -> str:
+        return (await refusal(stub.Diff(request, metadata=metadata)))[0]
+
+    assert await code(pb.DiffRequest(media_type=image.DOCKER_LAYER_GZIP)) == "UNIMPLEMENTED"
+    assert await code(pb.DiffRequest(), ()) == "FAILED_PRECONDITION"
+    assert await code(pb.DiffRequest(), (*blue, ("containerd-lease", "unknown"))) == "NOT_FOUND"
+    with closing(content.open_ingest(namespace("blue"), "busy")):
+        assert await code(pb.DiffRequest(ref="busy")) == "UNAVAILABLE"
+    right = [Mount(type="bind", source="/nowhere", options=["rbind"])]
+    assert await code(pb.DiffRequest(right=right)) == "UNKNOWN"
+    assert [status.ref for status in content.statuses(namespace("blue"))] == ["busy"]
