@@ -76,6 +76,8 @@ class Content(rpc.ContentServicer):
         with blob.source:
             while blob.next.data:
                 yield blob.next
+                if not blob.left:
+                    break
                 await in_thread(blob.advance)
 
     async def Status(self, request: pb.StatusRequest, context: Context) -> pb.StatusResponse:
@@ -125,7 +127,7 @@ class _Reading:
     def __init__(self, store: ContentStore, namespace: Namespace, request: pb.ReadContentRequest) -> None:
         self.source, size = store.open_blob(namespace, digest(request.digest))
         try:
-            start, self._left = _span(request, size)
+            start, self.left = _span(request, size)
             self.source.seek(start)
             self.next = pb.ReadContentResponse()
             self.advance()
@@ -136,8 +138,8 @@ class _Reading:
     def advance(self) -> None:
         """Read the next message; one without data is the end."""
         sent = self.next.offset + len(self.next.data)
-        data = self.source.read(min(READ_CHUNK, self._left))
-        self._left -= len(data)
+        data = self.source.read(min(READ_CHUNK, self.left))
+        self.left -= len(data)
         self.next = pb.ReadContentResponse(offset=sent, data=data)
 
 
