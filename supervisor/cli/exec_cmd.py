@@ -29,7 +29,7 @@ async def execute(context: Context) -> int:
         try:
             return (await session.attend(added, ends)).code
         except SupervisorError as error:
-            problems.tell(error)
+            problems.tell(error, as_json=context.as_json)
             return problems.start_code(error)
         finally:
             with suppress(NotFound, FailedPrecondition):  # gone with its container, or left running by us

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from supervisor.cli import problems
 from supervisor.cli.arguments import parser
-from supervisor.cli.context import Context
+from supervisor.cli.context import JSON, Context
 from supervisor.client.client import Client
 from supervisor.errors import SupervisorError
 from supervisor.model.identifiers import namespace
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return asyncio.run(_run(args))
     except SupervisorError as error:
-        problems.tell(error)
+        problems.tell(error, as_json=args.output == JSON)
         return problems.FAILED
     except KeyboardInterrupt:
         return problems.INTERRUPTED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 from supervisor.errors import SupervisorError
@@ -18,9 +19,12 @@ _NOT_FOUND_WORDS = ("executable file not found", "no such file or directory")
 _NOT_EXECUTABLE_WORDS = ("permission denied", "is a directory", "not a directory", "exec format error")
 
 
-def tell(error: SupervisorError) -> None:
+def tell(error: SupervisorError, *, as_json: bool = False) -> None:
     """Say what went wrong on standard error."""
-    print(f"sctr: {error}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": str(error), "class": type(error).__name__}), file=sys.stderr)
+    else:
+        print(f"sctr: {error}", file=sys.stderr)
 
 
 def start_code(error: SupervisorError) -> int:

@@ -45,7 +45,7 @@ async def _attended(context: Context, container: Container) -> int:
             keep = not args.rm
             return ended.code
     except SupervisorError as error:
-        problems.tell(error)
+        problems.tell(error, as_json=context.as_json)
         return problems.start_code(error)
     finally:
         if not keep:
@@ -66,7 +66,7 @@ async def _detached(context: Context, options: ContainerOptions) -> int:
     except SupervisorError as error:
         await _clean(client, container.id)
         logs.remove(client.namespace, container.id, path)
-        problems.tell(error)
+        problems.tell(error, as_json=context.as_json)
         return problems.start_code(error)
     context.answer({"id": container.id, "pid": pid, "log": str(path)}, container.id)
     return 0

@@ -16,6 +16,12 @@ pytestmark = [pytest.mark.root, pytest.mark.compat]
 HUNDRED_MB = 100 << 20
 
 
+def test_errors_in_json(sctr):
+    told = json.loads(sctr.fails("-o", "json", "rm", "nobody"))
+    assert told["class"] == "NotFound"
+    assert "nobody" in told["error"]
+
+
 def test_version(sctr):
     assert "server" in sctr.ok("version")
     assert sctr.json("version")["server"]["version"]
