@@ -22,6 +22,7 @@ _LETTERS = {
 _LARGEST_ID = 0o7777777
 _LARGEST = 0o77777777777
 _NAME_BYTES = 100
+_PREFIX_BYTES = 155
 
 
 def header(entry: Entry) -> bytes:
@@ -43,9 +44,10 @@ def padding(size: int) -> bytes:
 def _records(entry: Entry) -> dict[bytes, bytes]:
     """What the block has no room for."""
     records = {b"SCHILY.xattr." + key.encode(): value for key, value in entry.xattrs.items()}
-    for key, name in ((b"path", entry.name), (b"linkpath", entry.link)):
-        if len(name) > _NAME_BYTES or not name.isascii():
-            records[key] = name
+    if not entry.name.isascii() or split(entry.name) is None:
+        records[b"path"] = entry.name
+    if not entry.link.isascii() or len(entry.link) > _NAME_BYTES:
+        records[b"linkpath"] = entry.link
     for key, number, largest in (
         (b"size", entry.size, _LARGEST),
         (b"uid", entry.uid, _LARGEST_ID),
@@ -57,6 +59,16 @@ def _records(entry: Entry) -> dict[bytes, bytes]:
     return records
 
 
+def split(name: bytes) -> tuple[bytes, bytes] | None:
+    """The name as prefix and rest, which the block has room for; None when there is no such way."""
+    if len(name) <= _NAME_BYTES:
+        return b"", name
+    # The slash between the two is not stored, and one at the end must stay with the rest.
+    slash = name.rfind(b"/", 0, min(_PREFIX_BYTES + 1, len(name) - 1))
+    rest = name[slash + 1 :]
+    return (name[:slash], rest) if slash > 0 and len(rest) <= _NAME_BYTES else None
+
+
 def _record(key: bytes, value: bytes) -> bytes:
     """LENGTH KEY=VALUE, where the length counts its own digits."""
     rest = len(key) + len(value) + 3
@@ -66,8 +78,9 @@ def _record(key: bytes, value: bytes) -> bytes:
 
 
 def _block(entry: Entry, letter: bytes) -> bytes:
+    prefix, name = split(entry.name) or (b"", entry.name)
     fields = (
-        _text(entry.name, _NAME_BYTES),
+        _text(name, _NAME_BYTES),
         _number(entry.mode, 8),
         _number(entry.uid, 8),
         _number(entry.gid, 8),
@@ -80,6 +93,7 @@ def _block(entry: Entry, letter: bytes) -> bytes:
         bytes(64),
         _number(entry.major, 8),
         _number(entry.minor, 8),
+        _text(prefix, _PREFIX_BYTES),
     )
     block = b"".join(fields).ljust(BLOCK, b"\0")
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
