@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SupervisorError as error:
         problems.tell(error, as_json=args.output == JSON)
         return problems.FAILED
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return problems.INTERRUPTED
     except BrokenPipeError:
         # Whoever read us has left; there is nobody to complain to, also not at exit.
@@ -32,8 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _run(args: argparse.Namespace) -> int:
+    _end_in_order()
     async with Client(args.address, namespace(args.namespace)) as client:
         return int(await args.command_function(Context(client, args)))
+
+
+def _end_in_order() -> None:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does: what it began is undone first."""
+    command = asyncio.current_task()
+    assert command is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, command.cancel)
 
 
 if __name__ == "__main__":
