@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Generic, TypeVar, cast
 
@@ -85,7 +85,9 @@ class Channel:
         with translating(self.address):
             return cast(Answer, await multi(request, timeout=timeout, metadata=self._headers()))
 
-    async def stream(self, method: str, request: Message, answer: type[Answer]) -> AsyncIterator[Answer]:
+    async def stream(
+        self, method: str, request: Message, answer: type[Answer]
+    ) -> AsyncGenerator[Answer, None]:
         """Call a method that answers many times; ending the iteration cancels the call."""
         multi = self._transport.unary_stream(f"/{method}", type(request).SerializeToString, answer.FromString)
         call = multi(request, metadata=self._headers())
@@ -98,7 +100,7 @@ class Channel:
 
     async def collect(self, method: str, request: Message, answer: type[Answer]) -> list[Answer]:
         """All answers of a method that answers many times."""
-        async with aclosing(cast("_Closable[Answer]", self.stream(method, request, answer))) as messages:
+        async with aclosing(self.stream(method, request, answer)) as messages:
             return [message async for message in messages]
 
     def duplex(self, method: str, request: type[Request], answer: type[Answer]) -> Duplex[Request, Answer]:
@@ -109,9 +111,3 @@ class Channel:
     def _headers(self) -> tuple[tuple[str, str], ...]:
         headers = (("containerd-namespace", self.namespace),)
         return (*headers, ("containerd-lease", self.lease)) if self.lease is not None else headers
-
-
-class _Closable(AsyncIterator[Answer]):
-    """What an asynchronous generator is, for the type checker."""
-
-    async def aclose(self) -> None: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +18,7 @@ from supervisor.client.leases import DEFAULT_LIFETIME, Leases
 from supervisor.client.namespaces import Namespaces
 from supervisor.client.snapshots import DEFAULT_SNAPSHOTTER, Snapshots
 from supervisor.client.tasks import Tasks
+from supervisor.errors import SupervisorError
 
 DEFAULT_ADDRESS = "/run/container-supervisor/supervisor.sock"
 DEFAULT_NAMESPACE = "default"
@@ -81,9 +82,15 @@ class Client:
     async def leased(
         self, *, lifetime: float | None = DEFAULT_LIFETIME, labels: Mapping[str, str] | None = None
     ) -> AsyncIterator[Client]:
-        """A client under a lease of its own, which ends with the block."""
+        """A client under a lease that ends with the block; one that is under a lease already keeps it."""
+        if self._channel.lease is not None:
+            yield self
+            return
         lease = await self.leases.create(lifetime=lifetime, labels=labels)
         try:
             yield self.under_lease(lease.id)
-        finally:
-            await self.leases.delete(lease.id)
+        except BaseException:
+            with suppress(SupervisorError):  # the daemon is gone, maybe; the lease expires by itself
+                await self.leases.delete(lease.id)
+            raise
+        await self.leases.delete(lease.id)

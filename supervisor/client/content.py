@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -121,7 +121,7 @@ class Content:
         """Delete the record of a blob; raises NotFound."""
         await self._channel.call(f"{_SERVICE}/Delete", pb.DeleteContentRequest(digest=digest), Empty)
 
-    async def read(self, digest: str, *, offset: int = 0, size: int = 0) -> AsyncIterator[bytes]:
+    async def read(self, digest: str, *, offset: int = 0, size: int = 0) -> AsyncGenerator[bytes, None]:
         """Pieces of a blob, from `offset`, `size` bytes or to the end when 0; raises NotFound."""
         request = pb.ReadContentRequest(digest=digest, offset=offset, size=size)
         async for answer in self._channel.stream(f"{_SERVICE}/Read", request, pb.ReadContentResponse):
@@ -130,7 +130,7 @@ class Content:
     async def document(self, digest: str) -> bytes:
         """A whole small blob, such as a manifest; raises ResourceExhausted above 8 MiB."""
         data = bytearray()
-        async with aclosing(self.read(digest)) as pieces:  # type: ignore[type-var]
+        async with aclosing(self.read(digest)) as pieces:
             async for piece in pieces:
                 data += piece
                 if len(data) > MAX_DOCUMENT_BYTES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from google.protobuf import json_format, message_factory
 from google.protobuf.empty_pb2 import Empty
@@ -48,7 +48,7 @@ class Events:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    async def subscribe(self, filters: Sequence[str] = ()) -> AsyncIterator[Envelope]:
+    async def subscribe(self, filters: Sequence[str] = ()) -> AsyncGenerator[Envelope, None]:
         """Events of all namespaces from now on, those that at least one of `filters` selects."""
         request = pb.SubscribeRequest(filters=filters)
         async for message in self._channel.stream(f"{_SERVICE}/Subscribe", request, event_pb2.Envelope):

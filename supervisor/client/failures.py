@@ -17,6 +17,9 @@ from supervisor.errors import (
     from_code,
 )
 
+# A connection to a path is made at once, unless the daemon hangs and its queue is full.
+_PROBE_SECONDS = 1.0
+
 
 @contextmanager
 def translating(address: str) -> Iterator[None]:
@@ -47,6 +50,7 @@ def _connection_trouble(address: str) -> SupervisorError | None:
     what = f"connect to the daemon at {address}"
     try:
         with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_PROBE_SECONDS)
             probe.connect(address)
     except FileNotFoundError:
         return Unavailable(

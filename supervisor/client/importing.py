@@ -5,7 +5,9 @@ The labels written here are what garbage collection follows; all clients of cont
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +43,9 @@ async def import_archive(
 
     Importing again is harmless: blobs that are there are not sent, names move to the new images.
     """
-    with archive.opened(path) as source:
+    with ExitStack() as stack:
+        # Finding the members reads through the whole archive, and a docker archive is hashed as well.
+        source = await asyncio.to_thread(stack.enter_context, archive.opened(path))
         named = _named(source, name, path)
         async with client.leased() as leased:
             for target in dict.fromkeys(entry.target.digest for entry in named):

@@ -75,14 +75,13 @@ async def find_image(client: Client, name: str) -> Image:
 
 async def create_container(client: Client, options: ContainerOptions) -> Container:
     """Make snapshot and record of a container, unpacking its image if need be; raises AlreadyExists."""
-    container_id(options.id)
+    await _refuse_existing(client, container_id(options.id))
     image = await find_image(client, options.image)
     resolved = await resolve(client, image)
     async with client.leased() as leased:
         # Under the lease the unpacked layers cannot be collected between here and the record.
         parent = await unpack(leased, image, snapshotter=options.snapshotter)
         snapshots = leased.snapshots(options.snapshotter)
-        await _refuse_existing(client, options.id)
         mounts = await snapshots.prepare(options.id, parent)
         try:
             return await leased.containers.create(_record(client, options, image, resolved, mounts))

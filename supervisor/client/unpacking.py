@@ -92,8 +92,10 @@ async def unpack(
 async def is_unpacked(client: Client, image: Image, snapshotter: str = DEFAULT_SNAPSHOTTER) -> bool:
     """Whether the snapshot that a container of the image starts from is there."""
     chain = (await resolve(client, image)).chain
+    if not chain:
+        return True
     try:
-        await client.snapshots(snapshotter).stat(chain[-1] if chain else "")
+        await client.snapshots(snapshotter).stat(chain[-1])
     except NotFound:
         return False
     return True

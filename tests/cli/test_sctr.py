@@ -167,6 +167,18 @@ def test_signals_are_handed_on(sctr, image):
         assert client.wait(timeout=30) == 5
 
 
+def test_ending_a_run_that_is_being_made_leaves_nothing(sctr, image):
+    with sctr.running("run", "--rm", image, "sleep", "1000") as client:
+        eventually(lambda: sctr.json("ps", "-a"))
+        client.send_signal(signal.SIGTERM)
+        # In time it is undone; too late it is handed on, and `sleep` as a first process ignores it.
+        eventually(lambda: client.poll() is not None or sctr.json("ps"))
+        for name in sctr.ok("ps", "-q").split():
+            sctr.ok("kill", name)
+        assert client.wait(timeout=60) in (130, 137)
+    assert sctr.json("ps", "-a") == []
+
+
 def test_events(sctr, image):
     with sctr.running("events", "-o", "json", stdout=subprocess.PIPE) as client:
         lines = []
