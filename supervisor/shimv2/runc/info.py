@@ -26,7 +26,7 @@ def version() -> None:
 def info() -> None:
     """Print an encoded RuntimeInfo; runtime options may come on stdin."""
     sent = _read_options()
-    binary = options_of(sent).runtime_binary()
+    binary = options_of(sent.type_url, sent.value).runtime_binary()
     message = RuntimeInfo(name=NAME, version=RuntimeVersion(version=metadata.version(_DISTRIBUTION)))
     if sent.type_url:
         message.options.CopyFrom(sent)

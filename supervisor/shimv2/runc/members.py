@@ -59,8 +59,8 @@ class Members:
             return list(self._execs.values())
 
     def exec_ids_by_pid(self) -> dict[int, str]:
-        """Which of the host's pids are execs."""
-        return {process.pid: process.exec_id for process in self.execs() if process.pid}
+        """Which of the host's pids are execs that run."""
+        return {one.pid: one.exec_id for one in self.execs() if one.pid and one.live}
 
     def shown_state(self, process: Process) -> State:
         """A process's state as it is answered: one that runs in a frozen container is frozen."""

@@ -46,15 +46,24 @@ def pack(message: Message) -> AnyMessage:
     return AnyMessage(type_url=message.DESCRIPTOR.full_name, value=message.SerializeToString())
 
 
-def options_of(sent: AnyMessage) -> Options:
+def options_in(encoded: bytes) -> Options:
+    """The runc options in an encoded Any, as older daemons write them on stdin."""
+    try:
+        sent = AnyMessage.FromString(encoded)
+    except DecodeError as error:
+        raise InvalidArgument(f"the runtime options cannot be read: {error}") from error
+    return options_of(sent.type_url, sent.value)
+
+
+def options_of(type_url: str, value: bytes) -> Options:
     """The runc options in a request; those of other runtimes have nothing to say to this shim."""
-    if not sent.type_url:
+    if not type_url:
         return Options()
-    if sent.type_url.rpartition("/")[2] != oci_pb2.Options.DESCRIPTOR.full_name:
-        log.warning("options of type %s are not known here and are not followed", sent.type_url)
+    if type_url.rpartition("/")[2] != oci_pb2.Options.DESCRIPTOR.full_name:
+        log.warning("options of type %s are not known here and are not followed", type_url)
         return Options()
     try:
-        message = oci_pb2.Options.FromString(sent.value)
+        message = oci_pb2.Options.FromString(value)
     except DecodeError as error:
         raise InvalidArgument(f"the runtime options cannot be read: {error}") from error
     return Options(

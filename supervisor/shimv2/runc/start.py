@@ -40,9 +40,11 @@ def start(flags: Flags) -> None:
     """Serve the container whose bundle is the current folder; prints where."""
     if not flags.namespace:
         raise SupervisorError("shim namespace cannot be empty")
-    params = _read_params(flags)
+    stdin = sys.stdin.buffer.read() if not sys.stdin.isatty() else b""
+    params = parse_params(stdin, flags.namespace, flags.id) if stdin else None
     group = read_spec(".").group or flags.id
     socket_dir = (params and params.socket_dir) or DEFAULT_SOCKET_DIR
+    _join_cgroup(stdin, params)
     path = socket_path(socket_dir, flags.address, flags.namespace, group)
     listener = _listen(path)
     write_private(ADDRESS_FILE, f"{UNIX}{path}".encode())
@@ -53,9 +55,22 @@ def start(flags: Flags) -> None:
     sys.stdout.buffer.flush()
 
 
-def _read_params(flags: Flags) -> BootstrapParams | None:
-    stdin = sys.stdin.buffer.read() if not sys.stdin.isatty() else b""
-    return parse_params(stdin, flags.namespace, flags.id) if stdin else None
+def _join_cgroup(stdin: bytes, params: BootstrapParams | None) -> None:
+    """Move into the cgroup that the runtime options on stdin name, in either form; the server inherits it."""
+    if not stdin:
+        return
+    from supervisor.shimv2.runc.messages import options_in, options_of
+
+    if params is None:
+        chosen = options_in(stdin)
+    elif params.options is None:
+        return
+    else:
+        chosen = options_of(params.options.type_url, params.options.value)
+    if chosen.shim_cgroup:
+        from supervisor.shimv2.runc.placement import join_cgroup
+
+        join_cgroup(chosen.shim_cgroup)
 
 
 def _answer(path: str, params: BootstrapParams | None) -> bytes:

@@ -7,8 +7,10 @@ wait for a runtime run in threads; those marked inline never wait.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -32,6 +34,8 @@ class TaskService:
         self._around = around
         self._shut_down = shut_down
         self._containers: dict[str, Container] = {}
+        self._reserving = threading.Lock()
+        self._in_creation: set[str] = set()
 
     def services(self) -> Services:
         """What a ttrpc server serves."""
@@ -60,16 +64,19 @@ class TaskService:
         """Create a container from a bundle."""
         if request.checkpoint:
             raise Unimplemented("restore from a checkpoint")
-        if request.id in self._containers:
-            raise SupervisorError("OCI runtime create failed: container with given ID already exists")
         container = Container(
-            request.id, request.bundle, stdio_of(request), options_of(request.options), self._around
+            request.id,
+            request.bundle,
+            stdio_of(request),
+            options_of(request.options.type_url, request.options.value),
+            self._around,
         )
 
         def register() -> None:
             self._containers[request.id] = container
 
-        container.create(mounts_of(request.rootfs), register)
+        with self._reserved(request.id):
+            container.create(mounts_of(request.rootfs), register)
         return task.CreateTaskResponse(pid=container.init.pid)
 
     def start(self, request: task.StartRequest, _call: Call) -> task.StartResponse:
@@ -190,9 +197,22 @@ class TaskService:
 
     def shutdown(self, _request: task.ShutdownRequest, _call: Call) -> Empty:
         """End the shim, unless it has a container left."""
-        if not self._containers:
-            self._shut_down()
+        with self._reserving:
+            if not self._containers and not self._in_creation:
+                self._shut_down()
         return Empty()
+
+    @contextmanager
+    def _reserved(self, container_id: str) -> Iterator[None]:
+        """Only one Create of an id at a time: undoing a second would unmount the root of the first."""
+        with self._reserving:
+            if container_id in self._containers or container_id in self._in_creation:
+                raise SupervisorError("OCI runtime create failed: container with given ID already exists")
+            self._in_creation.add(container_id)
+        try:
+            yield
+        finally:
+            self._in_creation.discard(container_id)
 
     def _forget(self, container: Container) -> None:
         self._containers.pop(container.id, None)

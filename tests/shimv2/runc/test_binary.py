@@ -16,13 +16,14 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 
 from supervisor.api.runtime.task.v2 import shim_pb2 as task
+from supervisor.api.types.introspection_pb2 import RuntimeInfo
 from supervisor.api.types.runc.options.oci_pb2 import ProcessDetails
 from supervisor.api.types.task import task_pb2 as types
 from supervisor.errors import AlreadyExists, FailedPrecondition, NotFound, SupervisorError, Unimplemented
 from supervisor.model.instant import GO_ZERO_SECONDS
 from supervisor.shimv2.bootstrap import socket_path
 from supervisor.ttrpc.blocking import Client
-from tests.shimv2.runc.driving import TASK, Shim, Stdio, eventually, spec
+from tests.shimv2.runc.driving import SHIM, TASK, Shim, Stdio, eventually, spec
 
 pytestmark = [pytest.mark.root, pytest.mark.compat]
 
@@ -482,3 +483,44 @@ def test_many_waits_take_no_threads(shim: Shim) -> None:
         assert len(os.listdir(f"/proc/{shim_pid}/task")) < 10
         shim.kill("c1")
         assert {wait.result(20).exit_status for wait in waits} == {137}
+
+
+def test_one_id_is_created_once_at_a_time(shim: Shim) -> None:
+    """Tasks 3.3; the root of the first must survive the refusal of the second."""
+    shim.bundle("c1", spec(["sleep", "1000"]))
+    shim.start("c1")
+
+    def create(_: int) -> bool:
+        try:
+            return bool(shim.create("c1"))
+        except SupervisorError as error:
+            assert "container with given ID already exists" in str(error)
+            return False
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(create, range(8))) == 1
+    assert os.path.ismount(shim.folder / "b/c1/rootfs")
+    shim.start_process("c1")
+    assert shim.state("c1").status == types.RUNNING
+
+
+def test_info_names_runtime_features(shim: Shim) -> None:
+    """Tasks 2.7."""
+    done = subprocess.run([SHIM, "-info"], input=b"", capture_output=True, check=True)
+    message = RuntimeInfo.FromString(done.stdout)
+    assert message.name == "io.containerd.oci.v2"
+    assert json.loads(message.features.value)["ociVersionMin"]
+    nothing = subprocess.run(
+        [SHIM, "--info"], input=shim.options(binary_name="nope").SerializeToString(), capture_output=True
+    )
+    assert (nothing.returncode, b'"nope"' in nothing.stderr) == (1, True)
+    assert subprocess.run([SHIM, "-v"], capture_output=True, check=True).stdout.startswith(
+        b"containerd-shim-"
+    )
+    assert subprocess.run([SHIM, "-nonsense"], capture_output=True).returncode == 2
+
+
+def test_a_shim_in_a_cgroup_that_does_not_exist(shim: Shim) -> None:
+    shim.bundle("c1", spec(["true"]))
+    done = shim.run_binary("c1", "start", stdin=shim.options(shim_cgroup="/no/such").SerializeToString())
+    assert (done.returncode, b"cgroup /no/such" in done.stderr) == (1, True)
