@@ -1,4 +1,4 @@
-"""The cgroup that a shim is to live in, `shim_cgroup` of the runc options (containerd: pkg/shim, manager `Start`)."""
+"""The cgroup that a shim is to live in, `shim_cgroup` of the runc options (containerd: pkg/shim)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from supervisor.errors import NotFound
 
 
 def join_cgroup(path: str, mounts_file: str = "/proc/self/mounts") -> None:
-    """Move this process into an existing cgroup, in each hierarchy that has it; raises NotFound when none has."""
+    """Move this process into a cgroup, in each hierarchy that has it; raises NotFound when none has."""
     joined = False
     for folder in _hierarchies(mounts_file):
         processes = os.path.join(folder, path.lstrip("/"), "cgroup.procs")

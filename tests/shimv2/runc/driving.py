@@ -363,6 +363,11 @@ class Shim:
             eventually(lambda bundle=bundle: _unmounted(bundle / "rootfs"), f"the unmounting of {bundle}")
 
 
+def is_mounted(path: Path) -> bool:
+    """Whether something is mounted there; `os.path.ismount` does not see binds within one filesystem."""
+    return any(line.split()[4] == str(path) for line in Path("/proc/self/mountinfo").read_text().splitlines())
+
+
 def _unmounted(path: Path) -> bool:
     try:
         unmount_recursive(path)
