@@ -110,9 +110,9 @@ def environment(folder: Path) -> Path:
 def check_installation(python: Path, place: Path) -> None:
     """All modules import, the migrations run, the programs start, and nothing strange came along."""
     assert Path(run(python, "-P", "-c", LOAD_ALL, cwd=Path("/")).strip()).is_relative_to(place)
+    for program in ("container-supervisor", "sctr"):
+        assert f"usage: {program}" in run(python.parent / program, "--help", cwd=Path("/"))
     assert "container" in run(python.parent / "containerd-shim-oci-v2", "-v", cwd=Path("/")).lower()
-    assert "usage: container-supervisor" in run(python.parent / "container-supervisor", "--help", cwd=Path("/"))
-    assert "usage: sctr" in run(python.parent / "sctr", "--help", cwd=Path("/"))
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
     assert not {"api", "migrations", "tests", "demo"} & {path.name for path in site.iterdir()}
 
