@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any as Anything
+from typing import TypeVar
 
 from supervisor.api.runtime.task.v3 import shim_pb2 as pb
 from supervisor.api.types.mount_pb2 import Mount as MountMessage
@@ -33,6 +36,8 @@ from supervisor.shimv2.removal import Removal
 from supervisor.shimv2.settings import ShimSettings
 from supervisor.shimv2.shim_log import opened
 from supervisor.shimv2.tasks import Phase, Registry, Task
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -135,22 +140,27 @@ class Manager:
 
     async def _make(self, task: Task, wanted: NewTask, options: Any | None) -> int:
         try:
-            await in_thread(task.bundle.create, wanted.spec)
-            task.starting = self._background.start(self._start_shim(task, options))
-            await asyncio.shield(task.starting)
+            await self._step(task, self._start_shim(task, wanted.spec, options))
         except SupervisorError as error:
             raise type(error)(f"failed to start shim: {error}") from error
         request = _create_request(task, wanted, options)
         try:
-            pid = (await task.call("Create", request, pb.CreateTaskResponse)).pid
+            made = await self._step(task, task.call("Create", request, pb.CreateTaskResponse))
         except SupervisorError as error:
             raise type(error)(f"failed to create shim task: {error}") from error
-        await self._store.write(rows.created, task.namespace, task.id, pid)
-        return pid
+        await self._store.write(rows.created, task.namespace, task.id, made.pid)
+        return made.pid
 
-    async def _start_shim(self, task: Task, options: Any | None) -> None:
-        """Start the shim, store where it is, connect. Not cut short when the client leaves: a shim that
-        nobody knows of could not be stopped any more."""
+    async def _step(self, task: Task, work: Coroutine[Anything, Anything, T]) -> T:
+        """One step of a create. It is not cut short when the client leaves: what it makes has to be known
+        before it can be undone, and a shim goes on making whether or not somebody waits for it."""
+        step = self._background.start(work)
+        task.making = step
+        return await asyncio.shield(step)
+
+    async def _start_shim(self, task: Task, spec: bytes, options: Any | None) -> None:
+        """Make the bundle, start the shim, store where it is, connect."""
+        await in_thread(task.bundle.create, spec)
         task.log = opened(task.bundle.log, f"{task.namespace}/{task.id}")
         address = await self._binaries.start(task.binary, task.bundle, options)
         task.address = address

@@ -16,6 +16,7 @@ from google.protobuf.empty_pb2 import Empty
 from supervisor.api.runtime.task.v3 import shim_pb2 as pb
 from supervisor.blocking import in_thread
 from supervisor.errors import NotFound, SupervisorError
+from supervisor.kernel.process import terminate_and_wait
 from supervisor.metadata import tasks as rows
 from supervisor.metadata.store import Store
 from supervisor.model import instant
@@ -29,7 +30,7 @@ from supervisor.ttrpc.calls import ConnectionClosed
 from supervisor.ttrpc.peer import plain_path
 
 UNKNOWN_STATUS = 255
-START_PATIENCE = 10.0  # seconds that a shim's `start` gets when its caller has left
+MAKING_PATIENCE = 10.0  # seconds that a step of a create gets when its caller has left
 
 log = logging.getLogger(__name__)
 
@@ -81,14 +82,11 @@ class Removal:
 
     async def abandon(self, task: Task) -> None:
         """Undo a task that was not made to the end. Nobody was told of it, so no event tells of this."""
-        if task.starting is not None:
+        if task.making is not None:
             with suppress(SupervisorError, TimeoutError, OSError):
-                await asyncio.wait_for(task.starting, START_PATIENCE)
+                await asyncio.wait_for(task.making, MAKING_PATIENCE)
         if task.shim is not None:
-            with suppress(SupervisorError):
-                request = pb.DeleteRequest(id=task.id)
-                await task.call("Delete", request, pb.DeleteResponse, self._settings.timeouts.shim_cleanup)
-            await self._shut_down(task)
+            await self._end_shim(task)
         await self.finish(task, Exit(0, UNKNOWN_STATUS, instant.now()), clean=False)
 
     async def lost(self, task: Task) -> None:
@@ -105,6 +103,21 @@ class Removal:
         self._registry.drop(task)
         task.settle(known)
 
+    async def _end_shim(self, task: Task) -> None:
+        """Have a half-made task deleted and its shim exit; a shim that does not is killed."""
+        limit = self._settings.timeouts.shim_cleanup
+        pid = 0
+        with suppress(SupervisorError):
+            pid = (
+                await task.call("Connect", pb.ConnectRequest(id=task.id), pb.ConnectResponse, limit)
+            ).shim_pid
+            await task.call("Delete", pb.DeleteRequest(id=task.id), pb.DeleteResponse, limit)
+        gone = await self._shut_down(task)
+        if not gone and pid > 1 and not self._registry.is_shared(task):
+            log.warning("killing the shim of task %s/%s, process %d", task.namespace, task.id, pid)
+            await in_thread(terminate_and_wait, pid)
+            await self._remove_socket(task)
+
     async def _delete_in_shim(self, task: Task) -> Exit:
         try:
             answer = await task.call("Delete", pb.DeleteRequest(id=task.id), pb.DeleteResponse)
@@ -118,8 +131,8 @@ class Removal:
         known = await self._store.read(rows.exit_of, task.namespace, task.id, "")
         return known or Exit(0, UNKNOWN_STATUS, instant.now())
 
-    async def _shut_down(self, task: Task) -> None:
-        """Have the shim exit and wait until it has; one that serves other tasks stays."""
+    async def _shut_down(self, task: Task) -> bool:
+        """Have the shim exit and wait until it has; one that serves other tasks stays. Whether it did."""
         limit = self._settings.timeouts.shim_shutdown
         try:
             await task.call("Shutdown", pb.ShutdownRequest(id=task.id), Empty, limit)
@@ -128,8 +141,10 @@ class Removal:
         except ConnectionClosed:
             pass  # it exited before it could answer
         except (SupervisorError, TimeoutError) as error:
-            log.warning("the shim of task %s/%s did not exit: %s", task.namespace, task.id, error)
+            log.warning("the shim of task %s/%s did not exit in time %s", task.namespace, task.id, error)
+        gone = task.shim is None or task.shim.closed.done()
         task.disconnect()
+        return gone
 
     async def _clean_up(self, task: Task) -> Exit:
         """Run the shim binary's `delete`; a bundle that was never made needs none."""

@@ -48,7 +48,8 @@ class Task:
         self.binary = binary
         self.address: ShimAddress | None = None
         self.phase = Phase.CREATING
-        self.starting: asyncio.Future[None] | None = None
+        self.making: asyncio.Future[Anything] | None = None
+        """The step of a create that is under way: the shim's start, or its Create."""
         self.deletion: asyncio.Future[Exit] | None = None
         self.shim: ShimClient | None = None
         self.shim_pid = 0
