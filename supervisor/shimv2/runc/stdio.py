@@ -182,11 +182,22 @@ class PipeIO(CopiedIO):
         return copier_for(self.loop, source, sink_and_keepers[0], ended)
 
 
+def file_path(uri: str) -> str:
+    """The path that `file:///p` names, read as a URI: without query and fragment, %XX decoded."""
+    path = uri.partition("://")[2].partition("#")[0].partition("?")[0]
+    if "%" not in path:
+        return path
+    # Few paths need it, and each shim would keep the module in memory.
+    from urllib.parse import unquote
+
+    return unquote(path)
+
+
 class FileIO(PipeIO):
     """Both outputs appended to one file, which is created; the input as with PipeIO."""
 
     def __init__(self, loop: Loop, paths: StdioPaths, owner: tuple[int, int]) -> None:
-        log = paths.stdout.partition("://")[2]
+        log = file_path(paths.stdout)
         super().__init__(loop, StdioPaths(paths.stdin, log, log), owner)
 
     def _check(self, path: str) -> None:
