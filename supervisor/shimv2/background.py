@@ -38,12 +38,13 @@ class Background:
         await self._group.__aexit__(None, None, None)
 
     def start(self, work: Coroutine[Anything, Anything, T]) -> asyncio.Future[T]:
-        """Begin `work`; the future has its outcome, and may be dropped."""
+        """Begin `work`; the future has its outcome, and may be dropped. Cancelling it cancels the work."""
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         outcome.add_done_callback(_note)
         task = self._group.create_task(_settle(work, outcome))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        outcome.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
         return outcome
 
     async def carry(self, work: Coroutine[Anything, Anything, T]) -> T:
