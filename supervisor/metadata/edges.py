@@ -28,6 +28,10 @@ PARENT = "parent"
 REFERENCE = "ref"
 BACK_REFERENCE = "bref"
 CONDITIONAL = "cond"
+ROOT = "root"
+
+KEPT_FOR_ITSELF_LABEL = "containerd.io/gc.root"
+"""Any label whose key begins so makes content or a snapshot a root (contract 11.1)."""
 
 _LABEL_PREFIX = "containerd.io/gc."
 _NAMED_TYPES = {
@@ -126,6 +130,10 @@ def _from_labels(node_type: str, labels: Mapping[str, str]) -> Iterator[Edge]:
     for label, value in labels.items():
         if not label.startswith(_LABEL_PREFIX):
             continue
+        if label.startswith(KEPT_FOR_ITSELF_LABEL):
+            if value and _can_be_root(node_type):
+                yield Edge(ROOT, "", "")
+            continue
         kind, _, rest = label.removeprefix(_LABEL_PREFIX).partition(".")
         target_type = _target_type(kind, rest)
         if target_type is None or not value:
@@ -136,6 +144,10 @@ def _from_labels(node_type: str, labels: Mapping[str, str]) -> Iterator[Edge]:
             condition, bar, key = value.partition("|")
             if bar and key:
                 yield Edge(kind, target_type, key, condition)
+
+
+def _can_be_root(node_type: str) -> bool:
+    return node_type == CONTENT or node_type.startswith(SNAPSHOT_PREFIX)
 
 
 def _target_type(kind: str, rest: str) -> str | None:

@@ -22,7 +22,7 @@ from supervisor.model.filters import Filter
 from supervisor.model.identifiers import Namespace, stored_labels
 from supervisor.model.image import Image
 from supervisor.model.instant import Nanoseconds
-from supervisor.model.lease import EXPIRE_LABEL
+from supervisor.model.lease import EXPIRE_LABEL, expiry
 from supervisor.model.predicate import predicate
 
 _COLUMNS = ImageRow.__table__.columns
@@ -140,6 +140,7 @@ def _values(namespace: Namespace, image: Image) -> dict[str, Anything]:
         "labels": image.labels,
         "created_at": image.created_at,
         "updated_at": image.updated_at,
+        "expires_at": expiry(image.labels),
     }
 
 

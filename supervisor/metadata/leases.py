@@ -19,8 +19,7 @@ from supervisor.metadata.schema import EdgeRow, LeaseRow
 from supervisor.model.digest import digest
 from supervisor.model.filters import Filter
 from supervisor.model.identifiers import Namespace, stored_labels
-from supervisor.model.instant import Nanoseconds, parse_rfc3339
-from supervisor.model.lease import EXPIRE_LABEL, Lease, Resource, generated_id
+from supervisor.model.lease import Lease, Resource, expiry, generated_id
 from supervisor.model.predicate import predicate
 
 _COLUMNS = LeaseRow.__table__.columns
@@ -55,7 +54,7 @@ def create(tx: Transaction, namespace: Namespace, lease: Lease) -> Lease:
         "id": stored.id,
         "labels": stored.labels,
         "created_at": stored.created_at,
-        "expires_at": _expiry(stored),
+        "expires_at": expiry(stored.labels),
     }
     if not tx.execute(_INSERT, values).rowcount:
         raise AlreadyExists(f'lease "{stored.id}"')
@@ -151,14 +150,6 @@ def _node(namespace: Namespace, id_: str) -> Node:
 
 def _value(row: RowMapping) -> Lease:
     return Lease(row["id"], row["labels"], row["created_at"])
-
-
-def _expiry(lease: Lease) -> Nanoseconds | None:
-    text = lease.labels.get(EXPIRE_LABEL)
-    try:
-        return parse_rfc3339(text) if text else None
-    except InvalidArgument:
-        return None
 
 
 def _node_type(resource: Resource) -> str:

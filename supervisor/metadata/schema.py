@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sqlalchemy import ForeignKey, Index, MetaData, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, MetaData, Text, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from supervisor.metadata.columns import (
@@ -80,7 +80,7 @@ class ContainerRow(Base):
 
 
 class ImageRow(Base):
-    """A name for content."""
+    """A name for content; `expires_at` is its label `containerd.io/gc.expire`, parsed."""
 
     __tablename__ = "images"
 
@@ -93,6 +93,7 @@ class ImageRow(Base):
     labels: Mapped[Labels]
     created_at: Mapped[Instant]
     updated_at: Mapped[Instant]
+    expires_at: Mapped[OptionalInstant]
 
 
 class BlobRow(Base):
@@ -169,12 +170,21 @@ class EdgeRow(Base):
     Node types: `lease`, `image`, `container`, `content`, `ingest`, `sandbox`, `snapshot/<snapshotter>`.
     Kinds: `lease` (a lease's resource), `target` (an image's blob, a container's snapshot, an ingest's
     expected blob), `parent`, `ref` and `bref` and `cond` (labels `containerd.io/gc.*`; for `bref` the
-    source is the object that lives as long as the target does).
+    source is the object that lives as long as the target does), `root` (label `containerd.io/gc.root`:
+    kept for itself, so without a target).
     """
 
     __tablename__ = "edges"
     __table_args__ = (
         Index(None, "namespace", "target_type", "target_key"),
+        Index("ix_edges_roots", "namespace", sqlite_where=text("kind = 'root'")),
+        Index(
+            "ix_edges_back_references",
+            "namespace",
+            "target_type",
+            "target_key",
+            sqlite_where=text("kind = 'bref'"),
+        ),
         {"sqlite_with_rowid": False},
     )
 

@@ -47,13 +47,22 @@ def test_references(label: str, target_type: str) -> None:
         "ref.snapshot",
         "ref.snapshot./x",
         "ref",
-        "root",
+        "roo",
         "refs.content",
         "expire",
     ],
 )
 def test_labels_that_say_no_reference(label: str) -> None:
     assert said(label) == []
+
+
+@pytest.mark.parametrize("label", ["root", "root.mine", "rootish"])
+def test_any_label_that_begins_so_makes_a_root(label: str) -> None:
+    """Contract 11.1: of content and of snapshots, with any value but an empty one."""
+    for node_type in (edges.CONTENT, edges.snapshot_type("overlayfs")):
+        assert said(label, "x", node_type) == [Edge("root", "", "")]
+        assert said(label, "", node_type) == []
+    assert said(label, "x", edges.IMAGE) == said(label, "x", edges.CONTAINER) == []
 
 
 def test_an_empty_value_and_other_prefixes_say_nothing() -> None:
