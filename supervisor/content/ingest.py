@@ -203,8 +203,8 @@ class IngestWriter:
             return found
 
     def _digest_like(self, expected: str) -> Digest:
-        """The digest of the bytes, by the algorithm of `expected`."""
-        algorithm, _ = digests.split(digests.digest(expected)) if expected else (digests.CANONICAL, "")
+        """The digest of the bytes, by the algorithm of `expected`, whose hex may be anything."""
+        algorithm = _algorithm(expected) if expected else digests.CANONICAL
         if algorithm == digests.CANONICAL:
             return digests.from_hash(self._hash)
         rehashed = hashlib.new(algorithm)
@@ -275,6 +275,14 @@ class IngestWriter:
             except (OSError, DataLoss):
                 self.close()
                 raise
+
+
+def _algorithm(expected: str) -> str:
+    """The algorithm that a digest names; raises InvalidArgument for one without, or unknown here."""
+    algorithm, colon, _ = expected.partition(":")
+    if not colon or algorithm not in digests.HEX_LENGTH:
+        digests.digest(expected)
+    return algorithm
 
 
 def _feed(descriptor: int, consume: Callable[[bytes], None]) -> int:

@@ -21,7 +21,7 @@ from supervisor.model.instant import Nanoseconds
 
 
 class Action(IntEnum):
-    """What a message asks for; other numbers are answered and have no effect."""
+    """What a message asks for; other numbers are answered with the offset and have no effect."""
 
     STAT = 0
     WRITE = 1
@@ -126,7 +126,7 @@ class WriteStream:
 
     def _handle(self, ingest: Ingest, request: Request) -> Answer:
         self._remember(ingest, request)
-        answer = replace(self.last or Answer(), action=request.action)
+        answer = replace(self.last or Answer(), action=request.action, offset=ingest.status().offset)
         if request.action == Action.STAT:
             return self._stat(ingest, answer)
         if request.action in (Action.WRITE, Action.COMMIT):
@@ -147,7 +147,6 @@ class WriteStream:
             answer,
             started_at=status.started_at,
             updated_at=status.updated_at,
-            offset=status.offset,
             total=self._total,
             digest=ingest.digest(),
         )

@@ -22,7 +22,7 @@ from supervisor.errors import NotFound
 from supervisor.metadata import content, edges, leases
 from supervisor.metadata.database import Database
 from supervisor.model.digest import Digest
-from supervisor.model.fieldmask import MaskPath
+from supervisor.model.fieldmask import parse_mask
 from supervisor.model.filters import Filter
 from supervisor.model.identifiers import Namespace
 
@@ -68,9 +68,10 @@ class Blobs:
         info = self.info(namespace, digest)
         return self.files.open(digest), info.size
 
-    def update(self, namespace: Namespace, given: Info, mask: Sequence[MaskPath] = ()) -> Info:
-        """Replace the labels, or those that the mask names; raises NotFound, InvalidArgument."""
+    def update(self, namespace: Namespace, given: Info, paths: Sequence[str] = ()) -> Info:
+        """Replace the labels, or those that the mask's paths name; raises NotFound, then InvalidArgument."""
         self.info(namespace, given.digest)
+        mask = parse_mask(paths, "content info", fields=("labels",), maps=("labels",))
         return self.database.write(lambda tx: content.update(tx, namespace, given, mask))
 
     def delete(self, namespace: Namespace, digest: Digest, lease_id: str | None = None) -> None:

@@ -15,7 +15,6 @@ from supervisor.content.write import Answer, Ingest, Request, WriteStream
 from supervisor.errors import OutOfRange
 from supervisor.metadata.content_store import ContentStore
 from supervisor.model.digest import digest
-from supervisor.model.fieldmask import parse_mask
 from supervisor.model.filters import parse_all
 from supervisor.model.identifiers import Namespace
 from supervisor.model.instant import Nanoseconds
@@ -48,8 +47,7 @@ class Content(rpc.ContentServicer):
             digest(request.info.digest), 0, Nanoseconds(0), Nanoseconds(0), dict(request.info.labels)
         )
         namespace = namespace_of(context)
-        mask = parse_mask(request.update_mask.paths, "content info", fields=("labels",), maps=("labels",))
-        changed = await in_thread(self._store.update, namespace, given, mask)
+        changed = await in_thread(self._store.update, namespace, given, list(request.update_mask.paths))
         return pb.UpdateResponse(info=_info(changed))
 
     async def List(

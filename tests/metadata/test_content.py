@@ -26,7 +26,6 @@ from supervisor.metadata.database import Database
 from supervisor.metadata.schema import EdgeRow, IngestRow
 from supervisor.model.digest import Digest, of_bytes
 from supervisor.model.event import Envelope
-from supervisor.model.fieldmask import parse_mask
 from supervisor.model.filters import parse_all
 from supervisor.model.identifiers import Namespace
 from supervisor.model.instant import SECOND, Nanoseconds
@@ -129,9 +128,8 @@ def test_list_is_in_byte_order_and_filtered(store: ContentStore) -> None:
 def test_update_replaces_labels_or_just_one(store: ContentStore) -> None:
     put(store, BLUE, a="1", b="2")
     before = store.info(BLUE, HELLO)
-    mask = parse_mask(["labels.a"], "content info", fields=("labels",), maps=("labels",))
     given = labelled({"a": "9", "b": "9"})
-    one = store.update(BLUE, given, mask)
+    one = store.update(BLUE, given, ["labels.a"])
     assert (one.labels, one.size, one.created_at) == ({"a": "9", "b": "2"}, 11, before.created_at)
     assert one.updated_at > before.updated_at
     assert store.update(BLUE, labelled({"c": "3"})).labels == {"c": "3"}
