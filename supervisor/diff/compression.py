@@ -100,10 +100,21 @@ def compress(pieces: Iterable[bytes], kind: Compression) -> Iterator[bytes]:
             running: _Compressor = isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, _GZIP_WRAPPER)
         case Compression.ZSTD:
             running = zstandard.ZstdCompressor(write_checksum=True).compressobj()
-    for piece in pieces:
+    for piece in _even(pieces):
         if made := running.compress(piece):
             yield made
     yield running.flush()
+
+
+def _even(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of one size: what a compressor makes depends on where its input is cut."""
+    gathered = bytearray()
+    for piece in pieces:
+        gathered += piece
+        while len(gathered) >= PIECE_BYTES:
+            yield bytes(gathered[:PIECE_BYTES])
+            del gathered[:PIECE_BYTES]
+    yield bytes(gathered)
 
 
 class _Pushed:

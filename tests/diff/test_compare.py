@@ -232,7 +232,7 @@ def told(root: Path) -> dict[str, object]:
     return found
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(FILES, FILES)
 def test_a_layer_applied_to_the_left_tree_gives_the_right_one(
     trees: Trees, left: dict[str, str], right: dict[str, str]

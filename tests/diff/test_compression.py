@@ -8,10 +8,10 @@ import itertools
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.diff.compression import PIECE_BYTES, Compression, decompress, detect
+from supervisor.diff.compression import PIECE_BYTES, Compression, compress, decompress, detect
 from supervisor.diff.zstd_frames import FrameWalker
 from supervisor.errors import SupervisorError
 
@@ -103,3 +103,19 @@ def test_garbage_gives_our_error_or_is_taken_as_it_is(data: bytes) -> None:
             unpacked(start + data)
         except SupervisorError:
             assert start or detect(data) is not Compression.NONE
+
+
+@pytest.mark.parametrize("kind", Compression)
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(300, 70_000), min_size=1, max_size=9))
+def test_how_the_input_was_cut_does_not_matter(kind: Compression, lengths: list[int]) -> None:
+    data = b"".join(b"line %d\n" % number for number in range(20_000)) + bytes(PIECE_BYTES)
+    pieces, place = [], 0
+    for length in itertools.cycle(lengths):
+        if place >= len(data):
+            break
+        pieces.append(data[place : place + length])
+        place += length
+    made = b"".join(compress(pieces, kind))
+    assert made == b"".join(compress([data], kind))
+    assert b"".join(decompress(io.BytesIO(made), by_magic=True)) == data

@@ -104,7 +104,7 @@ PARTS = st.lists(
 NAMES = PARTS.map("/".join)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_mixture_stays_inside(layers: Layers, outside: Outside, data: st.DataObject) -> None:
     before = outside()
