@@ -19,6 +19,7 @@ PIECE_BYTES = 64 << 10
 PATIENCE_SECONDS = 300.0
 # Whoever asks that often wants to leave, also when the process does not listen.
 _GIVE_UP_AFTER = 3
+_BROKEN_PIPE_SECONDS = 1.0
 _FORWARDED = (
     signal.SIGINT,
     signal.SIGTERM,
@@ -63,13 +64,26 @@ def _copy_outputs(group: asyncio.TaskGroup, process: Process, stdio: Stdio) -> l
 
 
 async def _copy(process: Process, reader: asyncio.StreamReader, fd: int) -> None:
-    """Copy until the end. When nobody reads us any more the process is told as a pipe would tell it."""
+    """Copy until the end. When nobody reads us any more the process is ended, as a pipe would end it."""
     while data := await reader.read(PIECE_BYTES):
         try:
             await asyncio.to_thread(_write_all, fd, data)
         except BrokenPipeError:
-            await _forward(process, signal.SIGPIPE)
-            break
+            await _break_pipe(process, reader)
+
+
+async def _break_pipe(process: Process, reader: asyncio.StreamReader) -> None:
+    """Send SIGPIPE; the first process of a container can be deaf to it, and is then killed."""
+    for number in (signal.SIGPIPE, signal.SIGKILL):
+        await _forward(process, number)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_BROKEN_PIPE_SECONDS):
+                await _discard(reader)
+                return
+    await _discard(reader)
+
+
+async def _discard(reader: asyncio.StreamReader) -> None:
     while await reader.read(PIECE_BYTES):
         pass
 

@@ -152,6 +152,17 @@ def test_stop_kills_what_does_not_listen(sctr, image):
     sctr.ok("rm", "d2")
 
 
+def test_a_log_in_a_folder_with_an_odd_name(sctr, image, tmp_path):
+    folder = tmp_path / "a b%41"
+    sctr.ok(
+        "run", "-d", "--name", "d4", "--log-dir", str(folder), image, "sh", "-c", "echo out; echo err >&2"
+    )
+    assert sorted(sctr.ok("logs", "-f", "d4").split()) == ["err", "out"]
+    assert [path.name for path in folder.rglob("*.log")] == ["d4.log"]
+    sctr.ok("rm", "d4")
+    assert not folder.exists()
+
+
 def test_rm_by_force(sctr, image):
     sctr.ok("run", "-d", "--name", "d3", image, "sleep", "1000")
     sctr.ok("rm", "-f", "d3")
@@ -165,6 +176,13 @@ def test_signals_are_handed_on(sctr, image):
         client.send_signal(signal.SIGUSR1)
         assert client.stdout.read() == b"got\n"
         assert client.wait(timeout=30) == 5
+
+
+def test_a_reader_that_leaves_ends_the_container(sctr, image):
+    with sctr.running("run", "--rm", image, "yes", stdout=subprocess.PIPE) as client:
+        assert client.stdout.readline() == b"y\n"
+        client.stdout.close()
+        assert client.wait(timeout=60) in (128 + signal.SIGPIPE, 128 + signal.SIGKILL)
 
 
 def test_ending_a_run_that_is_being_made_leaves_nothing(sctr, image):
