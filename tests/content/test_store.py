@@ -128,6 +128,12 @@ class StoreContract:
             writer.seal(0, "no-colon")
         writer.close()
 
+    def test_a_digest_that_no_bytes_can_have_does_not_match(self, store: Store) -> None:
+        writer = store.writer("r")
+        with pytest.raises(FailedPrecondition):
+            writer.seal(0, "sha256:bad")
+        writer.close()
+
     def test_abort_removes_also_under_a_writer(self, store: Store) -> None:
         writer = store.writer("r")
         writer.append(b"hello")

@@ -184,6 +184,13 @@ def test_i_other_actions_are_echoed_and_do_nothing(start: Start) -> None:
     assert answer == Answer(7, offset=before.offset, digest=before.digest)
 
 
+def test_i_another_action_that_opens_the_ref_tells_where_it_stands(start: Start) -> None:
+    first = start()
+    first.receive(Request(WRITE, ref="r", data=b"hello"))
+    first.close()
+    assert start().receive(Request(7, ref="r")) == Answer(7, offset=5)
+
+
 def test_an_error_ends_the_stream_and_frees_the_ref(start: Start, store: LocalStore) -> None:
     stream = start()
     stream.receive(Request(WRITE, ref="r", data=b"hello"))

@@ -113,6 +113,8 @@ async def test_update_without_info_or_with_another_path(stub: rpc.ContentStub) -
     assert await code(stub.Update(pb.UpdateRequest(), metadata=BLUE)) is StatusCode.INVALID_ARGUMENT
     other = pb.UpdateRequest(info=pb.Info(digest=HELLO), update_mask=FieldMask(paths=["size"]))
     assert await code(stub.Update(other, metadata=BLUE)) is StatusCode.INVALID_ARGUMENT
+    other.info.digest = of_bytes(b"unknown")
+    assert await code(stub.Update(other, metadata=BLUE)) is StatusCode.NOT_FOUND
 
 
 async def test_list_in_hundreds(stub: rpc.ContentStub, content: ContentStore) -> None:
