@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from grpc_health.v1 import health_pb2_grpc
 
@@ -17,6 +18,7 @@ from supervisor.api.services.namespaces.v1 import namespace_pb2_grpc
 from supervisor.api.services.snapshots.v1 import snapshots_pb2_grpc
 from supervisor.api.services.tasks.v1 import tasks_pb2_grpc
 from supervisor.api.services.version.v1 import version_pb2_grpc
+from supervisor.blocking import in_thread
 from supervisor.daemon.parts import own_version
 from supervisor.daemon.plugins import Context, Part
 from supervisor.events.exchange import Exchange
@@ -77,8 +79,17 @@ async def snapshots(context: Context) -> Part:
 
 async def diff(context: Context) -> Part:
     """Layers applied to snapshots."""
-    servicer = Diff(context.get(ContentStore), context.root / "tmpmounts")
+    folder = context.root / "tmpmounts"
+    await in_thread(_remove_empty_folders, folder)
+    servicer = Diff(context.get(ContentStore), folder)
     return Part(servicer, partial(diff_pb2_grpc.add_DiffServicer_to_server, servicer))
+
+
+def _remove_empty_folders(folder: Path) -> None:
+    """Mount points of workers that were killed; what was mounted went with their mount namespaces."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for left in folder.iterdir():
+        left.rmdir()
 
 
 async def events(context: Context) -> Part:
