@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import select
 import selectors
 import socket
 import sys
@@ -76,7 +77,7 @@ class _Launcher:
 
     def _take(self) -> bool:
         message = self._channel.recv(MAX_MESSAGE)
-        if not message:
+        if not message or self._is_abandoned():
             return False
         fields = json.loads(message)
         streams = (_memory(fields["stdin"].encode(BYTES)), _memory(), _memory())
@@ -85,6 +86,12 @@ class _Launcher:
             self._become(fields, streams)
         self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, _Order(fields["number"], streams))
         return True
+
+    def _is_abandoned(self) -> bool:
+        """Whether the daemon is gone: then what it has ordered is no longer wanted."""
+        poller = select.poll()
+        poller.register(self._channel, 0)
+        return bool(poller.poll(0))
 
     def _finish(self, pidfd: int, order: _Order) -> None:
         self._selector.unregister(pidfd)

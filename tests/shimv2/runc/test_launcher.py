@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -105,3 +108,22 @@ def _create(shim: Shim, address: str) -> None:
 def _private_kib(pid: int) -> int:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:"))
+
+
+def test_orders_of_a_daemon_that_is_gone_are_dropped(shim: Shim) -> None:
+    """A daemon killed right after its order: its successor must not find a shim that nobody asked for."""
+    bundle = shim.bundle("c1", spec(["true"]))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        order = {
+            "number": 1,
+            "argv": _argv(shim, "c1", "start")[1:],
+            "cwd": str(bundle),
+            "env": dict(os.environ),
+            "stdin": shim.params("c1").decode("latin-1"),
+        }
+        ours.send(json.dumps(order).encode())
+        ours.close()
+        launcher = subprocess.run([SHIM, "launch"], stdin=theirs.fileno(), timeout=60)
+    assert launcher.returncode == 0
+    assert not (bundle / "address").exists()
