@@ -90,6 +90,15 @@ def test_a_broken_write_is_resumed(api: Api) -> None:
         assert stream.send(pb.COMMIT, offset=len(DATA), expected=DIGEST).digest == DIGEST
 
 
+def test_an_unfinished_write_is_shown_as_active(ctr: Ctr, api: Api) -> None:
+    with writing(api) as stream:
+        stream.send(pb.WRITE, ref="mine", total=len(DATA), data=DATA[:HALF])
+        assert ctr.table("content", "active")[0][:2] == ["mine", "524.3kB"]
+    eventually(lambda: open_when_free(api))
+    api.call(api.content.Abort, pb.AbortRequest(ref="mine"))
+    assert ctr.table("content", "active") == []
+
+
 def open_when_free(api: Api) -> pb.WriteContentResponse | None:
     """What a new stream finds of the ingest, once the one before has let go of it."""
     with writing(api) as stream:
