@@ -8,7 +8,7 @@ from alembic import op
 from supervisor.model.lease import expiry
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 
 _ROOTS = """
 INSERT OR IGNORE INTO edges (namespace, source_type, source_key, kind, target_type, target_key, condition)

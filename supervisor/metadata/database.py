@@ -71,6 +71,7 @@ class Transaction:
             "namespace": envelope.namespace,
             "topic": envelope.topic,
             "event": envelope.event,
+            "recorded_at": self.now,
         }
         row = self.execute(insert(EventRow), values).inserted_primary_key
         assert row is not None

@@ -8,6 +8,7 @@
     snapshots  id                           one row per snapshot folder, unique by namespace, snapshotter, key
     leases     (namespace, id)              what keeps unreferenced objects alive; their resources are edges
     edges      (namespace, source, target)  all that garbage collection follows
+    labels     (namespace, type, name, value, key)  the labels of all objects, for filters
     tasks      (namespace, id)              one row per task and its shim
     exits      id                           how processes ended
     events     sequence                     the journal
@@ -63,6 +64,7 @@ class ContainerRow(Base):
     """A container's record; it says nothing about whether anything runs."""
 
     __tablename__ = "containers"
+    __table_args__ = (Index(None, "namespace", "image"),)
 
     namespace: Mapped[Key]
     id: Mapped[Key]
@@ -83,6 +85,7 @@ class ImageRow(Base):
     """A name for content; `expires_at` is its label `containerd.io/gc.expire`, parsed."""
 
     __tablename__ = "images"
+    __table_args__ = (Index(None, "namespace", "digest"),)
 
     namespace: Mapped[Key]
     name: Mapped[Key]
@@ -197,6 +200,22 @@ class EdgeRow(Base):
     condition: Mapped[str]
 
 
+class LabelRow(Base):
+    """One label of one object, written by triggers only (`supervisor.metadata.labels`).
+
+    Types are those of edges' nodes, and `annotation` for the annotations of an image's target.
+    """
+
+    __tablename__ = "labels"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    namespace: Mapped[Key]
+    type: Mapped[Key]
+    name: Mapped[Key]
+    value: Mapped[Key]
+    key: Mapped[Key]
+
+
 class TaskRow(Base):
     """A task and the shim that holds it. States: creating, created, running, stopped, deleting."""
 
@@ -236,7 +255,10 @@ class ExitRow(Base):
 
 
 class EventRow(Base):
-    """One event of the journal; written with the change that it tells of."""
+    """One event of the journal; written with the change that it tells of.
+
+    `timestamp` is its sender's, `recorded_at` ours.
+    """
 
     __tablename__ = "events"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -246,3 +268,4 @@ class EventRow(Base):
     namespace: Mapped[str]
     topic: Mapped[str]
     event: Mapped[Payload]
+    recorded_at: Mapped[Instant] = mapped_column(server_default="0")
