@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-from tests.compat.ctr import Ctr
+from tests.compat.ctr import Ctr, eventually
 from tests.compat.registry import Registry
 
 TEXT = "a blob of text\n"
@@ -20,8 +20,18 @@ def digests(ctr: Ctr) -> list[str]:
     return ctr.out("content", "ls", "-q").split()
 
 
+def keep(ctr: Ctr, *options: str) -> None:
+    """Ingest TEXT and label it, again if need be, since an unlabelled blob may be collected at any moment."""
+
+    def kept() -> bool:
+        ctr.run("content", "ingest", *options, "mine", stdin=TEXT)
+        return ctr.run("content", "label", DIGEST, "containerd.io/gc.root=kept", check=False).returncode == 0
+
+    eventually(kept)
+
+
 def test_ingest_and_get(ctr: Ctr) -> None:
-    ctr.run("content", "ingest", "--expected-digest", DIGEST, "--expected-size", "15", "mine", stdin=TEXT)
+    keep(ctr, "--expected-digest", DIGEST, "--expected-size", "15")
     assert ctr.out("content", "get", DIGEST) == TEXT
     (row,) = ctr.table("content", "ls")
     assert row[:2] == [DIGEST, "15B"]
@@ -31,8 +41,14 @@ def test_ingest_of_a_big_file_comes_back_whole(ctr: Ctr, tmp_path: Path) -> None
     big = tmp_path / "big"
     big.write_bytes(os.urandom(20 << 20))
     digest = f"sha256:{hashlib.sha256(big.read_bytes()).hexdigest()}"
-    with big.open("rb") as source, ctr.running("content", "ingest", "big", stdin=source) as ingest:
-        assert ingest.wait(timeout=60) == 0
+    label = ("content", "label", digest, "containerd.io/gc.root=kept")
+
+    def kept() -> bool:
+        with big.open("rb") as source, ctr.running("content", "ingest", "big", stdin=source) as ingest:
+            assert ingest.wait(timeout=60) == 0
+        return ctr.run(*label, check=False).returncode == 0
+
+    eventually(kept)
     with ctr.running("content", "get", digest) as get:
         assert get.stdout is not None
         assert hashlib.file_digest(get.stdout, "sha256").hexdigest() == digest.removeprefix("sha256:")  # type: ignore[arg-type]
@@ -80,12 +96,16 @@ def test_delete(ctr: Ctr, image: str) -> None:
 
 
 def test_edit_makes_another_blob(ctr: Ctr, tmp_path: Path) -> None:
-    ctr.run("content", "ingest", "mine", stdin=TEXT)
+    keep(ctr)
     editor = tmp_path / "editor"
     editor.write_text('#!/bin/sh\nprintf more >>"$1"\n')
     editor.chmod(stat.S_IRWXU)
-    edited = ctr.run("content", "edit", "--editor", str(editor), DIGEST).stdout.strip()
-    assert ctr.out("content", "get", edited) == TEXT + "more"
+
+    def edited() -> str:
+        digest = ctr.out("content", "edit", "--editor", str(editor), DIGEST).strip()
+        return ctr.run("content", "get", digest, check=False).stdout
+
+    assert eventually(edited) == TEXT + "more"
     assert ctr.out("content", "get", DIGEST) == TEXT
 
 

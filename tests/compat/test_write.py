@@ -12,12 +12,14 @@ import grpc
 import pytest
 
 from supervisor.api.services.content.v1 import content_pb2 as pb
+from supervisor.api.services.leases.v1 import leases_pb2 as leases
 from tests.compat.api import Api, connected
 from tests.compat.ctr import Ctr, eventually
 from tests.compat.target import Target
 
 DATA = bytes(range(256)) * 4096
 HALF = len(DATA) // 2
+LEASE = "held"  # what no lease holds, and nothing names, is collected
 DIGEST = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
 
 
@@ -26,7 +28,8 @@ class Stream:
 
     def __init__(self, api: Api) -> None:
         self._requests: queue.SimpleQueue[pb.WriteContentRequest | None] = queue.SimpleQueue()
-        self.call = api.content.Write(iter(self._requests.get, None), metadata=api.metadata(), timeout=60)
+        requests = iter(self._requests.get, None)
+        self.call = api.content.Write(requests, metadata=api.metadata(LEASE), timeout=60)
 
     def send(self, action: Any, **fields: Any) -> pb.WriteContentResponse:
         """Send one message and return its answer."""
@@ -54,6 +57,8 @@ class Stream:
 @contextmanager
 def writing(api: Api) -> Iterator[Stream]:
     """A stream that is broken off at the end, unless it has ended."""
+    if LEASE not in [lease.id for lease in api.call(api.leases.List, leases.ListRequest()).leases]:
+        api.call(api.leases.Create, leases.CreateRequest(id=LEASE))
     stream = Stream(api)
     try:
         yield stream
@@ -170,6 +175,7 @@ def test_what_is_there_need_not_be_sent(api: Api) -> None:
 def test_abort_forgets(api: Api) -> None:
     with writing(api) as stream:
         stream.send(pb.WRITE, ref="mine", data=b"x")
+    eventually(lambda: open_when_free(api))
     api.call(api.content.Abort, pb.AbortRequest(ref="mine"))
     assert api.refused(api.content.Status, pb.StatusRequest(ref="mine")).code == "NOT_FOUND"
 
