@@ -226,7 +226,7 @@ class Shim:
     def bundle(self, container: str, config: dict[str, Any]) -> Path:
         path = self.folder / "b" / container
         (path / "rootfs").mkdir(parents=True)
-        config["linux"]["cgroupsPath"] = f"/shimtest/{self.folder.name}-{container}"
+        config["linux"]["cgroupsPath"] = f"/{self.folder.name}-{container}"
         (path / "config.json").write_text(json.dumps(config))
         return path
 

@@ -443,6 +443,7 @@ def test_start_answers_the_older_generations_in_plain_text(shim: Shim) -> None:
     with Client(path) as client:
         answer = client.call(TASK, "Connect", task.ConnectRequest(id="c1"), task.ConnectResponse)
     pid = answer.shim_pid
+    shim.pids.add(pid)
     oom = int(Path(f"/proc/{pid}/oom_score_adj").read_text())
     assert oom == min(1000, int(Path("/proc/self/oom_score_adj").read_text()) + 1)
     os.kill(pid, signal.SIGTERM)
