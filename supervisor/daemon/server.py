@@ -22,6 +22,7 @@ from supervisor.daemon.plugins import Context, load_all
 from supervisor.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from supervisor.events.exchange import Exchange
 from supervisor.kernel.files import locked
+from supervisor.kernel.sockets import MAX_PATH
 from supervisor.services.absent import Absent
 from supervisor.services.health import Health
 from supervisor.services.interceptors import Errors
@@ -31,13 +32,10 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 2.0
 """How long calls in flight may go on once the daemon was told to stop."""
 
-MAX_SOCKET_PATH = 107
-"""Bytes of a path that the kernel takes for a unix socket (man 7 unix)."""
-
 
 async def serve(config: Config) -> None:
     """Run until SIGTERM or SIGINT; raises SupervisorError when the daemon cannot start."""
-    _check_address(config.grpc.address)
+    _check_paths(config)
     stopping = _stop_on_signals()
     async with AsyncExitStack() as stack:
         for folder, mode in ((config.root, 0o711), (config.state, 0o711)):
@@ -58,8 +56,12 @@ async def serve(config: Config) -> None:
     log.info("stopped")
 
 
-def _check_address(address: str) -> None:
-    longest = MAX_SOCKET_PATH - len(".ttrpc")
+def _check_paths(config: Config) -> None:
+    """Refuse what could not work later; an address must be one that clients can connect to, too."""
+    for folder, what in ((config.state, "state"), (config.root, "root")):
+        if not folder.startswith("/"):
+            raise InvalidArgument(f"{what} folder {folder!r} must be an absolute path")
+    address, longest = config.grpc.address, MAX_PATH - len(".ttrpc")
     if not address.startswith("/") or len(os.fsencode(address)) > longest:
         raise InvalidArgument(f"address {address!r} must be an absolute path of at most {longest} bytes")
 

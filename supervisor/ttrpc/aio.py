@@ -18,6 +18,7 @@ from typing import TypeVar, cast
 from google.protobuf.message import Message
 
 from supervisor.errors import DeadlineExceeded
+from supervisor.kernel.sockets import within_limit
 from supervisor.ttrpc.calls import (
     Answer,
     Callee,
@@ -52,7 +53,8 @@ class Client(asyncio.Protocol):
     @classmethod
     async def connect(cls, address: str) -> Client:
         """Connect to the socket at `address`; raises OSError when nobody listens there or it is not ours."""
-        _, client = await asyncio.get_running_loop().create_unix_connection(cls, plain_path(address))
+        with within_limit(plain_path(address)) as path:
+            _, client = await asyncio.get_running_loop().create_unix_connection(cls, path)
         return client
 
     async def call(
@@ -229,7 +231,8 @@ def _bind(path: Path) -> socket.socket:
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        listener.bind(str(path))
+        with within_limit(path) as short:
+            listener.bind(short)
         os.chmod(path, SOCKET_MODE)
     except OSError:
         listener.close()

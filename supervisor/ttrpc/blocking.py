@@ -21,6 +21,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from supervisor.errors import DeadlineExceeded
+from supervisor.kernel.sockets import within_limit
 from supervisor.ttrpc.calls import (
     Answer,
     Callee,
@@ -51,7 +52,8 @@ class Client:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._socket.settimeout(connect_timeout)
-            self._socket.connect(plain_path(path))
+            with within_limit(plain_path(path)) as short:
+                self._socket.connect(short)
             self._socket.settimeout(None)
         except OSError:
             self._socket.close()

@@ -103,10 +103,19 @@ def test_a_damaged_store_is_said_and_nothing_serves(tmp_path: Path) -> None:
     assert not (tmp_path / "state" / "supervisor.sock").exists()
 
 
-def test_an_address_that_is_no_socket_path(tmp_path: Path) -> None:
-    done = subprocess.run(
-        serve(tmp_path, "--address", "/" + "x" * 200), capture_output=True, text=True, timeout=30
-    )
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (("--address", "/" + "x" * 200), "at most 101 bytes"),
+        (("--address", "relative.sock"), "must be an absolute path"),
+        (("--state", "relative"), "state folder 'relative' must be an absolute path"),
+        (("--root", "relative"), "root folder 'relative' must be an absolute path"),
+    ],
+)
+def test_paths_that_cannot_work_are_refused_at_once(
+    tmp_path: Path, flags: tuple[str, str], complaint: str
+) -> None:
+    done = subprocess.run(serve(tmp_path, *flags), capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
-    assert "at most 101 bytes" in done.stderr
+    assert complaint in done.stderr
     assert "Traceback" not in done.stderr

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from supervisor.errors import SupervisorError
+from supervisor.kernel.sockets import within_limit
 from supervisor.shimv2.bootstrap import (
     UNIX,
     BootstrapParams,
@@ -106,7 +107,8 @@ def _answers(path: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_ALIVE_SECONDS)
         try:
-            probe.connect(path)
+            with within_limit(path) as short:
+                probe.connect(short)
         except OSError:
             return False
         return True
@@ -116,7 +118,8 @@ def _bound(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     before = os.umask(0o177)
     try:
-        listener.bind(path)
+        with within_limit(path) as short:
+            listener.bind(short)
         listener.listen(_BACKLOG)
     except OSError:
         listener.close()
