@@ -24,7 +24,8 @@ from supervisor.model.instant import SECOND, Nanoseconds
 from supervisor.model.task import Exit
 from supervisor.shimv2.bootstrap import LOG_LEVELS, BootstrapParams, ShimAddress, encode_params, parse_answer
 from supervisor.shimv2.bundle import Bundle
-from supervisor.shimv2.naming import is_own
+from supervisor.shimv2.launcher import Launcher
+from supervisor.shimv2.naming import is_own, own_binary
 from supervisor.shimv2.settings import ShimSettings
 
 INFO_TIMEOUT = 10.0  # seconds
@@ -50,6 +51,18 @@ class ShimBinaries:
     def __init__(self, settings: ShimSettings) -> None:
         self._settings = settings
         self._takes_params: dict[Path, bool] = {}
+        self._launcher: Launcher | None = None
+
+    async def __aenter__(self) -> ShimBinaries:
+        """Start the launcher of our own shim, which costs memory once and saves time for each task."""
+        own = own_binary()
+        if own is not None:
+            self._launcher = await Launcher(own).__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._launcher is not None:
+            await self._launcher.__aexit__(*error)
 
     async def start(self, binary: Path, bundle: Bundle, options: Any | None) -> ShimAddress:
         """Have a shim started, or one found that serves the container's group; answers where it listens."""
@@ -117,7 +130,12 @@ class ShimBinaries:
             *("-id", bundle.id),
             *action,
         )
-        return await _run(argv, cwd or bundle.path, self._environment(bundle), stdin)
+        environment = self._environment(bundle)
+        if self._launcher is not None and is_own(binary):
+            launched = await self._launcher.run(argv, cwd or bundle.path, environment, stdin)
+            if launched is not None:
+                return _Finished(launched.code, launched.stdout, launched.stderr)
+        return await _run(argv, cwd or bundle.path, environment, stdin)
 
     def _environment(self, bundle: Bundle) -> dict[str, str]:
         # The notification socket is the daemon's own: a shim that wrote to it would speak for the daemon.

@@ -70,6 +70,7 @@ class Manager:
     async def __aenter__(self) -> Manager:
         """Take over what an earlier daemon left; when this returns, every task is known."""
         await self._background.__aenter__()
+        await self._binaries.__aenter__()
         await in_thread(self._make_folders)
         reconciliation = Reconciliation(self.settings, self._store, self._registry, self._removal)
         for task in await reconciliation.run():
@@ -85,6 +86,7 @@ class Manager:
                 task.ended.set_exception(Unavailable("the daemon is stopping; the task runs on"))
                 task.ended.exception()  # nobody has to be waiting
         await asyncio.gather(*(task.shim.closed for task in self._registry if task.shim is not None))
+        await self._binaries.__aexit__(*error)
 
     def get(self, namespace: str, id_: str) -> Task:
         """A task; raises NotFound, also while it is being made."""

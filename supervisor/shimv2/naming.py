@@ -44,6 +44,12 @@ def binary_name(runtime: str) -> str:
     return f"containerd-shim-{parts[-2]}-{parts[-1]}"
 
 
+def own_binary() -> Path | None:
+    """The binary of our own shim, if it is installed."""
+    found = _beside_python(OWN_BINARY) or shutil.which(OWN_BINARY)
+    return None if found is None else Path(found)
+
+
 def is_own(binary: Path) -> bool:
     """Whether a binary is the shim of this project, whose ways we know."""
     return binary.name == OWN_BINARY
