@@ -16,6 +16,8 @@ SNAPSHOTTER = "io.containerd.snapshotter.v1"
 EVENT = "io.containerd.event.v1"
 SERVICE = "io.containerd.service.v1"
 DIFFER = "io.containerd.differ.v1"
+MOUNT_MANAGER = "io.containerd.mount-manager.v1"
+SANDBOX_STORE = "io.containerd.sandbox.store.v1"
 RUNTIME = "io.containerd.runtime.v2"
 GRPC = "io.containerd.grpc.v1"
 TTRPC = "io.containerd.ttrpc.v1"
@@ -29,6 +31,8 @@ BUILTINS = (
     Plugin(SERVICE, "content-service", f"{_PARTS}:content", (METADATA, CONTENT)),
     Plugin(SERVICE, "snapshots-service", f"{_PARTS}:snapshots", (METADATA, SNAPSHOTTER)),
     Plugin(DIFFER, "walking", f"{_PARTS}:differ", (METADATA,)),
+    Plugin(MOUNT_MANAGER, "bolt", f"{_PARTS}:mount_manager", (METADATA,)),
+    Plugin(SANDBOX_STORE, "local", f"{_PARTS}:sandbox_store", (METADATA,)),
     Plugin(RUNTIME, "task", f"{_PARTS}:tasks", (METADATA,)),
     Plugin(TTRPC, "events", f"{_PARTS}:shim_events", (METADATA,)),
     Plugin(GRPC, "namespaces", f"{_SERVICES}:namespaces", (METADATA,)),
@@ -37,6 +41,8 @@ BUILTINS = (
     Plugin(GRPC, "leases", f"{_SERVICES}:leases", (METADATA,)),
     Plugin(GRPC, "content", f"{_SERVICES}:content", (SERVICE,)),
     Plugin(GRPC, "snapshots", f"{_SERVICES}:snapshots", (SERVICE,)),
+    Plugin(GRPC, "mounts", f"{_SERVICES}:mounts", (MOUNT_MANAGER,)),
+    Plugin(GRPC, "sandboxes", f"{_SERVICES}:sandboxes", (SANDBOX_STORE,)),
     Plugin(GRPC, "diff", f"{_SERVICES}:diff", (SERVICE,)),
     Plugin(GRPC, "events", f"{_SERVICES}:events", (METADATA, EVENT)),
     Plugin(GRPC, "tasks", f"{_SERVICES}:tasks", (RUNTIME,)),

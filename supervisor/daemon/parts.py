@@ -17,6 +17,7 @@ from supervisor.metadata import content_reconcile, events
 from supervisor.metadata.blobs import Sharing
 from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.database import Database
+from supervisor.metadata.mount_manager import MountManager
 from supervisor.metadata.snapshots import Snapshots
 from supervisor.metadata.store import Store
 from supervisor.oci.platform import host
@@ -29,6 +30,7 @@ from supervisor.snapshots.snapshotter import Snapshotter
 from supervisor.ttrpc.aio import Server
 
 SNAPSHOTTER = "io.containerd.snapshotter.v1"
+MOUNT_MANAGER = "io.containerd.mount-manager.v1"
 
 DISTRIBUTION = "container-supervisor"
 """Its metadata holds the version that this daemon reports."""
@@ -99,6 +101,19 @@ async def snapshots(context: Context) -> Part:
 async def differ(context: Context) -> Part:
     """Unpacks layers; the diff service does it, clients look for this name."""
     return Part(None, platforms=(host(),))
+
+
+async def mount_manager(context: Context) -> Part:
+    """Mounts held under names; what a crash left of them is undone."""
+    targets = context.state / f"{MOUNT_MANAGER}.bolt" / "t"
+    made = await in_thread(MountManager, context.get(Store).database, targets, (context.root,))
+    await in_thread(made.reconcile)
+    return Part(made)
+
+
+async def sandbox_store(context: Context) -> Part:
+    """Sandboxes' records; the store holds them, clients look for this name."""
+    return Part(None)
 
 
 async def tasks(context: Context) -> Part:

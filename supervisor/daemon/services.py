@@ -14,7 +14,9 @@ from supervisor.api.services.events.v1 import events_pb2_grpc
 from supervisor.api.services.images.v1 import images_pb2_grpc
 from supervisor.api.services.introspection.v1 import introspection_pb2_grpc
 from supervisor.api.services.leases.v1 import leases_pb2_grpc
+from supervisor.api.services.mounts.v1 import mounts_pb2_grpc
 from supervisor.api.services.namespaces.v1 import namespace_pb2_grpc
+from supervisor.api.services.sandbox.v1 import sandbox_pb2_grpc
 from supervisor.api.services.snapshots.v1 import snapshots_pb2_grpc
 from supervisor.api.services.tasks.v1 import tasks_pb2_grpc
 from supervisor.api.services.version.v1 import version_pb2_grpc
@@ -25,6 +27,8 @@ from supervisor.events.exchange import Exchange
 from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.snapshots import Snapshots as SnapshotStore
 from supervisor.metadata.store import Store
+from supervisor.metadata.exits import Retention, trim
+from supervisor.metadata.mount_manager import MountManager
 from supervisor.services.containers import Containers
 from supervisor.services.content import Content
 from supervisor.services.diff import Diff
@@ -36,8 +40,10 @@ from supervisor.services.leases import Leases
 from supervisor.services.namespaces import Namespaces
 from supervisor.services.runtime_info import runtime_info
 from supervisor.services.snapshots import Snapshots
+from supervisor.services.mounts import Mounts
 from supervisor.services.tasks import Tasks
 from supervisor.services.version import Version
+from supervisor.services.sandbox_store import SandboxStore
 from supervisor.shimv2.manager import Manager
 
 
@@ -83,6 +89,18 @@ async def diff(context: Context) -> Part:
     await in_thread(_remove_empty_folders, folder)
     servicer = Diff(context.get(ContentStore), folder)
     return Part(servicer, partial(diff_pb2_grpc.add_DiffServicer_to_server, servicer))
+
+async def mounts(context: Context) -> Part:
+    """The mount manager."""
+    servicer = Mounts(context.get(MountManager))
+    return Part(servicer, partial(mounts_pb2_grpc.add_MountsServicer_to_server, servicer))
+
+
+async def sandboxes(context: Context) -> Part:
+    """Sandboxes' records."""
+    servicer = SandboxStore(context.get(Store))
+    return Part(servicer, partial(sandbox_pb2_grpc.add_StoreServicer_to_server, servicer))
+
 
 
 def _remove_empty_folders(folder: Path) -> None:

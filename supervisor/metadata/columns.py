@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated
+from typing import Any as Anything
 
 from sqlalchemy import BigInteger, Dialect, Integer, LargeBinary, Text
 from sqlalchemy.orm import mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from supervisor.model.activation import ActiveMount
 from supervisor.model.any import Any
+from supervisor.model.mount import Mount
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 class StringMap(TypeDecorator[Mapping[str, str]]):
@@ -66,6 +72,44 @@ class AnyMap(TypeDecorator[Mapping[str, Any]]):
 
 
 # The column kinds that recur. Instants are nanoseconds since 1970, as in supervisor.model.instant.
+class Mounts(TypeDecorator[Sequence[Mount]]):
+    """Mounts as a JSON array of objects."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Sequence[Mount] | None, dialect: Dialect) -> str:
+        """Encode."""
+        return _compact([asdict(mount) for mount in value or ()])
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Sequence[Mount]:
+        """Decode."""
+        return tuple(_mount(item) for item in json.loads(value or "[]"))
+
+
+class ActiveMounts(TypeDecorator[Sequence[ActiveMount]]):
+    """Performed mounts as a JSON array of objects."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Sequence[ActiveMount] | None, dialect: Dialect) -> str:
+        """Encode."""
+        return _compact([asdict(active) for active in value or ()])
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Sequence[ActiveMount]:
+        """Decode."""
+        return tuple(ActiveMount(**{**i, "mount": _mount(i["mount"])}) for i in json.loads(value or "[]"))
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _mount(item: Mapping[str, Anything]) -> Mount:
+    return Mount(item["type"], item["source"], tuple(item["options"]), item["target"])
+
+
 Key = Annotated[str, mapped_column(Text, primary_key=True)]
 RowId = Annotated[int, mapped_column(Integer, primary_key=True, autoincrement=True)]
 Labels = Annotated[Mapping[str, str], mapped_column(StringMap)]

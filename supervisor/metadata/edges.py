@@ -21,6 +21,7 @@ CONTAINER = "container"
 LEASE = "lease"
 SANDBOX = "sandbox"
 SNAPSHOT_PREFIX = "snapshot/"
+MOUNT = "mount"
 
 HOLDS = "lease"
 TARGET = "target"
@@ -35,7 +36,7 @@ KEPT_FOR_ITSELF_LABEL = "containerd.io/gc.root"
 
 _LABEL_PREFIX = "containerd.io/gc."
 _NAMED_TYPES = {
-    REFERENCE: (CONTENT, IMAGE, "stream", "mount"),
+    REFERENCE: (CONTENT, IMAGE, "stream", MOUNT),
     BACK_REFERENCE: (CONTENT, IMAGE, CONTAINER),
     CONDITIONAL: (),
 }

@@ -66,6 +66,7 @@ def remove(tx: Transaction, namespace: Namespace, id_: str) -> None:
     if not tx.execute(_DELETE, _this(namespace, id_)).rowcount:
         raise NotFound(f'lease "{id_}"')
     edges.drop(tx, _node(namespace, id_))
+    tx.freed = True
 
 
 def find(connection: Connection, namespace: Namespace, filters: Sequence[Filter] = ()) -> list[Lease]:
@@ -85,13 +86,15 @@ def remove_resource(tx: Transaction, namespace: Namespace, id_: str, resource: R
     """Have a lease let go of a resource, whether it held it or not; raises as `add_resource`."""
     _require(tx.connection, namespace, id_)
     detach(tx, namespace, id_, _node_type(resource), resource.id)
+    tx.freed = True
 
 
 def resources(connection: Connection, namespace: Namespace, id_: str) -> list[Resource]:
     """What a lease holds: content, images, ingests, snapshots by snapshotter, each by id. Raises NotFound."""
     _require(connection, namespace, id_)
     held = connection.execute(_HELD, edges.leaving(_node(namespace, id_)))
-    return sorted(Resource(_resource_type(node_type), key) for node_type, key in held)
+    shown = ((type_, key) for type_, key in held if type_ != edges.MOUNT)  # the API has no name for it
+    return sorted(Resource(_resource_type(node_type), key) for node_type, key in shown)
 
 
 def attach(tx: Transaction, namespace: Namespace, lease_id: str | None, node_type: str, key: str) -> None:

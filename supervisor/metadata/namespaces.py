@@ -21,6 +21,7 @@ from supervisor.metadata.schema import (
     IngestRow,
     LeaseRow,
     NamespaceRow,
+    SandboxRow,
     SnapshotRow,
 )
 from supervisor.model.identifiers import Namespace, check_labels, stored_labels
@@ -69,7 +70,7 @@ def update(
 
 
 def remove(tx: Transaction, name: str) -> None:
-    """Delete an empty namespace; leases and ingests vanish with it.
+    """Delete an empty namespace; leases, ingests, sandboxes and what kept mounts vanish with it.
 
     Raises NotFound, and FailedPrecondition that lists the kinds of what is still in it.
     """
@@ -78,7 +79,7 @@ def remove(tx: Transaction, name: str) -> None:
     kinds = _contents(tx, name)
     if kinds:
         raise FailedPrecondition(f"namespace {name!r} must be empty, but it still has {', '.join(kinds)}")
-    for table in (LeaseRow, IngestRow, EdgeRow):
+    for table in (LeaseRow, IngestRow, SandboxRow, EdgeRow):
         tx.execute(delete(table).where(table.namespace == name))
     tx.execute(delete(NamespaceRow).where(NamespaceRow.name == name))
     tx.emit(name, "/namespaces/delete", NamespaceDelete(name=name))

@@ -7,6 +7,8 @@
     ingests    (namespace, ref)             blobs on their way in
     snapshots  id                           one row per snapshot folder, unique by namespace, snapshotter, key
     leases     (namespace, id)              what keeps unreferenced objects alive; their resources are edges
+    sandboxes  (namespace, id)              what a pod is to be
+    mounts     (namespace, name)            mounts that the mount manager holds
     edges      (namespace, source, target)  all that garbage collection follows
     labels     (namespace, type, name, value, key)  the labels of all objects, for filters
     tasks      (namespace, id)              one row per task and its shim
@@ -25,16 +27,20 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from supervisor.metadata.columns import (
     AnyMap,
+    ActiveMounts,
     Instant,
     Key,
     Labels,
     OptionalInstant,
+    Mounts,
     Payload,
     RowId,
     StringMap,
 )
 from supervisor.model.any import Any
+from supervisor.model.activation import ActiveMount
 
+from supervisor.model.mount import Mount
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -168,9 +174,49 @@ class LeaseRow(Base):
 
 
 class EdgeRow(Base):
+class SandboxRow(Base):
+    """A sandbox's record; it says nothing about whether anything runs."""
+
+    __tablename__ = "sandboxes"
+
+    namespace: Mapped[Key]
+    id: Mapped[Key]
+    runtime_name: Mapped[str]
+    runtime_options: Mapped[Payload]
+    spec: Mapped[Payload]
+    labels: Mapped[Labels]
+    extensions: Mapped[dict[str, Any]] = mapped_column(AnyMap)
+    sandboxer: Mapped[str]
+    created_at: Mapped[Instant]
+    updated_at: Mapped[Instant]
+
+
+class MountRow(Base):
+    """An activation of the mount manager; its mounts are in the folder `id`.
+
+    States: `making` until all is mounted, `active`, and `ending` from the first unmount on. `leased` when
+    a lease was to hold it from the beginning.
+    """
+
+    __tablename__ = "mounts"
+    __table_args__ = (UniqueConstraint("namespace", "name"), {"sqlite_autoincrement": True})
+
+    id: Mapped[RowId]
+    namespace: Mapped[str]
+    name: Mapped[str]
+    state: Mapped[str]
+    leased: Mapped[bool]
+    active: Mapped[tuple[ActiveMount, ...]] = mapped_column(ActiveMounts)
+    system: Mapped[tuple[Mount, ...]] = mapped_column(Mounts)
+    labels: Mapped[Labels]
+    created_at: Mapped[Instant]
+    updated_at: Mapped[Instant]
+
+
     """What keeps what: source and target are nodes of one namespace.
 
-    Node types: `lease`, `image`, `container`, `content`, `ingest`, `sandbox`, `snapshot/<snapshotter>`.
+    Node types: `lease`, `image`, `container`, `content`, `ingest`, `sandbox`, `mount`,
+    `snapshot/<snapshotter>`.
     Kinds: `lease` (a lease's resource), `target` (an image's blob, a container's snapshot, an ingest's
     expected blob), `parent`, `ref` and `bref` and `cond` (labels `containerd.io/gc.*`; for `bref` the
     source is the object that lives as long as the target does), `root` (label `containerd.io/gc.root`:

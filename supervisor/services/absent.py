@@ -16,9 +16,7 @@ from supervisor.errors import Unimplemented
 from supervisor.services.context import Context
 
 SERVICES = {
-    "containerd.services.mounts.v1.Mounts": "the mount manager",
     "containerd.services.sandbox.v1.Controller": "the sandbox controller",
-    "containerd.services.sandbox.v1.Store": "the sandbox store",
     "containerd.services.streaming.v1.Streaming": "streaming",
     "containerd.services.transfer.v1.Transfer": "the transfer service",
 }
