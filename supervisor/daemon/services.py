@@ -27,7 +27,6 @@ from supervisor.events.exchange import Exchange
 from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.snapshots import Snapshots as SnapshotStore
 from supervisor.metadata.store import Store
-from supervisor.metadata.exits import Retention, trim
 from supervisor.metadata.mount_manager import MountManager
 from supervisor.services.containers import Containers
 from supervisor.services.content import Content
