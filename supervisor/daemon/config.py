@@ -67,6 +67,43 @@ class Runtime:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamProcessor:
+    """A program that layers of the media types in `accepts` go through before they are unpacked.
+
+    It turns standard input into standard output of the type `returns`; a name in `path` is looked up on PATH.
+    """
+
+    accepts: tuple[str, ...] = ()
+    returns: str = ""
+    path: str = ""
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+
+
+def _decoders() -> Mapping[str, StreamProcessor]:
+    """The decoders of encrypted layers that containerd's own default configuration names."""
+    layer = "application/vnd.oci.image.layer.v1.tar"
+    return {
+        f"io.containerd.ocicrypt.decoder.v1.{name}": StreamProcessor(
+            accepts=(f"{layer}{suffix}+encrypted",),
+            returns=f"{layer}{suffix}",
+            path="ctd-decoder",
+            args=("--decryption-keys-path", "/etc/containerd/ocicrypt/keys"),
+            env=("OCICRYPT_KEYPROVIDER_CONFIG=/etc/containerd/ocicrypt/ocicrypt_keyprovider.conf",),
+        )
+        for name, suffix in (("tar", ""), ("tar.gzip", "+gzip"))
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """Layers: whether each is on disk before the answer, and programs that make layers of other things."""
+
+    sync_fs: bool = False
+    stream_processors: Mapping[str, StreamProcessor] = field(default_factory=_decoders)
+
+
+@dataclass(frozen=True, slots=True)
 class Timeouts:
     """Bounds in seconds of what the daemon does with shims on its own account."""
 
@@ -103,6 +140,7 @@ def load(path: Path | None) -> Config:
     """Read the file at `path`, or the defaults; raises InvalidArgument that names file and setting."""
     if path is None:
         return Config()
+    diff: Diff = field(default_factory=Diff)
     try:
         document = tomllib.loads(path.read_text())
     except OSError as error:
@@ -133,6 +171,9 @@ def override(
 
     An address that nobody set lies in the state folder, wherever that is.
     """
+    for name, processor in config.diff.stream_processors.items():
+        if not (processor.accepts and processor.returns and processor.path):
+            raise InvalidArgument(f"diff.stream_processors.{name} needs accepts, returns and path")
     if address is None and config.grpc.address == Grpc().address and (state or config.state) != DEFAULT_STATE:
         address = f"{state or config.state}/supervisor.sock"
     return dataclasses.replace(
@@ -154,7 +195,7 @@ def dump(config: Config) -> str:
         lines += ["", f"[{name}]"]
         lines += [f"{key} = {_toml(value)}" for key, value in section.items() if key not in tables]
         for key, table in tables.items():
-            lines += ["", f"[{name}.{key}]"] + [f"{_toml(k)} = {_toml(v)}" for k, v in table.items()]
+            lines += _table(f"{name}.{key}", table)
     return "\n".join(lines) + "\n"
 
 
@@ -168,6 +209,14 @@ def _require(value: str, allowed: tuple[str, ...], setting: str) -> None:
 
 
 def _section(cls: type[Anything], document: Mapping[str, Anything], where: str) -> Anything:
+def _table(heading: str, table: Mapping[str, Anything]) -> list[str]:
+    plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
+    lines = ["", f"[{heading}]"] + [f"{_toml(key)} = {_toml(value)}" for key, value in plain.items()]
+    for key in table.keys() - plain.keys():
+        lines += _table(f"{heading}.{_toml(key)}", table[key])
+    return lines
+
+
     kinds = typing.get_type_hints(cls)
     values = {}
     for name, value in document.items():
@@ -189,7 +238,8 @@ def _value(kind: Anything, value: Anything, setting: str) -> Anything:
     if origin is tuple:
         return tuple(_value(str, item, f"{setting}[{i}]") for i, item in enumerate(_of(list, value, setting)))
     if origin is Mapping:
-        return {key: _value(str, item, f"{setting}.{key}") for key, item in _of(dict, value, setting).items()}
+        kind = typing.get_args(kind)[1]
+        return {k: _value(kind, item, f"{setting}.{k}") for k, item in _of(dict, value, setting).items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     return _of(kind, value, setting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -23,11 +24,12 @@ from supervisor.api.services.version.v1 import version_pb2_grpc
 from supervisor.blocking import in_thread
 from supervisor.daemon.parts import own_version
 from supervisor.daemon.plugins import Context, Part
+from supervisor.diff.processors import Processor
 from supervisor.events.exchange import Exchange
 from supervisor.metadata.content_store import ContentStore
+from supervisor.metadata.mount_manager import MountManager
 from supervisor.metadata.snapshots import Snapshots as SnapshotStore
 from supervisor.metadata.store import Store
-from supervisor.metadata.mount_manager import MountManager
 from supervisor.services.containers import Containers
 from supervisor.services.content import Content
 from supervisor.services.diff import Diff
@@ -36,13 +38,13 @@ from supervisor.services.health import Health
 from supervisor.services.images import Images
 from supervisor.services.introspection import Introspection
 from supervisor.services.leases import Leases
+from supervisor.services.mounts import Mounts
 from supervisor.services.namespaces import Namespaces
 from supervisor.services.runtime_info import runtime_info
+from supervisor.services.sandbox_store import SandboxStore
 from supervisor.services.snapshots import Snapshots
-from supervisor.services.mounts import Mounts
 from supervisor.services.tasks import Tasks
 from supervisor.services.version import Version
-from supervisor.services.sandbox_store import SandboxStore
 from supervisor.shimv2.manager import Manager
 
 
@@ -86,7 +88,9 @@ async def diff(context: Context) -> Part:
     """Layers applied to snapshots."""
     folder = context.root / "tmpmounts"
     await in_thread(_remove_empty_folders, folder)
-    servicer = Diff(context.get(ContentStore), folder)
+    settings = context.config.diff
+    processors = [Processor(name, **asdict(one)) for name, one in settings.stream_processors.items()]
+    servicer = Diff(context.get(ContentStore), folder, sync_fs=settings.sync_fs, processors=processors)
     return Part(servicer, partial(diff_pb2_grpc.add_DiffServicer_to_server, servicer))
 
 async def mounts(context: Context) -> Part:

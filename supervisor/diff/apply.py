@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
-from supervisor.diff import media_types
+from supervisor.diff import media_types, processors
 from supervisor.diff.compression import Readable, decompress
 from supervisor.diff.finishing import finish
+from supervisor.diff.processors import Processor
 from supervisor.diff.stream import Counted
 from supervisor.diff.target import Target, plan
 from supervisor.diff.unpacking import unpack
@@ -35,13 +37,40 @@ class Applied:
     size: int
 
 
-def apply(blob: Readable, media_type: str, mounts: Sequence[Mount], *, tmp_root: Path, sync: bool) -> Applied:
+@dataclass(frozen=True, slots=True)
+class Processing:
+    """The stream processors that are configured, and a client's payloads for them."""
+
+    processors: Sequence[Processor] = ()
+    payloads: Mapping[str, bytes] = field(default_factory=dict)
+
+
+NO_PROCESSING = Processing()
+
+
+def apply(
+    blob: BinaryIO,
+    media_type: str,
+    mounts: Sequence[Mount],
+    *,
+    tmp_root: Path,
+    sync: bool,
+    processing: Processing = NO_PROCESSING,
+) -> Applied:
     """Unpack the layer `blob` of `media_type` into `mounts`; with `sync` it is on disk when this returns.
 
     Mounts that have to be performed are so in the worker's own namespace, at a folder below `tmp_root`.
     Raises SupervisorError naming what failed; the tree may then hold part of the layer.
     """
     target = plan(mounts, in_user_namespace=in_user_namespace())
+    through, last_type = processors.chain(media_type, processing.processors)
+    if not through:
+        return _apply(blob, media_type, target, tmp_root, sync=sync)
+    with processors.running(blob, media_type, through, processing.payloads) as made:
+        return _apply(made, last_type, target, tmp_root, sync=sync)
+
+
+def _apply(blob: Readable, media_type: str, target: Target, tmp_root: Path, *, sync: bool) -> Applied:
     counted = Counted(decompress(blob, by_magic=media_types.may_be_compressed(media_type)))
     try:
         with _mount_point(target, tmp_root) as point:

@@ -31,7 +31,8 @@ def may_be_compressed(media_type: str) -> bool:
     base, *suffixes = media_type.split("+")
     if base not in _OCI | _DOCKER or "encrypted" in suffixes:
         raise SupervisorError(
-            f"no processor for media-type {media_type[:200]!r}: layers are OCI or Docker tars, not encrypted"
+            f"no processor for media-type {media_type[:200]!r}: layers are OCI or Docker tars,"
+            " and what stream processors accept"
         )
     if base in _DOCKER:
         return not suffixes

@@ -11,8 +11,9 @@ from supervisor.api.services.diff.v1 import diff_pb2 as pb
 from supervisor.api.services.diff.v1 import diff_pb2_grpc as rpc
 from supervisor.api.types.descriptor_pb2 import Descriptor
 from supervisor.blocking import in_thread
-from supervisor.diff.apply import Applied, apply
+from supervisor.diff.apply import Applied, Processing, apply
 from supervisor.diff.compare import Comparison
+from supervisor.diff.processors import Processor
 from supervisor.errors import InvalidArgument, NotFound
 from supervisor.metadata.content_store import ContentStore
 from supervisor.model.digest import Digest, digest
@@ -26,10 +27,21 @@ from supervisor.services.diff_content import Made, pack
 class Diff(rpc.DiffServicer):
     """Unpacks layers; mounts that it has to perform are at folders below `tmp_root`."""
 
-    def __init__(self, content: ContentStore, tmp_root: Path, *, sync_fs: bool = False) -> None:
-        """Serve blobs of `content`; `sync_fs` makes every layer durable, whether or not a request asks."""
+    def __init__(
+        self,
+        content: ContentStore,
+        tmp_root: Path,
+        *,
+        sync_fs: bool = False,
+        processors: Sequence[Processor] = (),
+    ) -> None:
+        """Serve blobs of `content`; `sync_fs` makes every layer durable, whether or not a request asks.
+
+        Layers of types that one of `processors` accepts go through it before they are unpacked.
+        """
         self._content = content
         self._tmp_root = tmp_root
+        self._processors = tuple(processors)
         self._sync_fs = sync_fs
         # A layer keeps a thread, a child process and a good part of two processors busy.
         self._turns = asyncio.Semaphore(max(2, os.cpu_count() or 1))
@@ -40,7 +52,7 @@ class Diff(rpc.DiffServicer):
         namespace = namespace_of(context)
         mounts = [convert.to_mount(mount) for mount in request.mounts]
         async with self._turns:
-            applied = await in_thread(self._apply, namespace, request.diff, mounts, request.sync_fs)
+            applied = await in_thread(self._apply, namespace, request, mounts)
         described = Descriptor(media_type=applied.media_type, digest=applied.digest, size=applied.size)
         return pb.ApplyResponse(applied=described)
 
@@ -52,10 +64,18 @@ class Diff(rpc.DiffServicer):
             blob = await in_thread(pack, self._content, made, _comparison(request), self._tmp_root)
         return pb.DiffResponse(diff=convert.from_descriptor(blob))
 
-    def _apply(self, namespace: Namespace, blob: Descriptor, mounts: Sequence[Mount], sync: bool) -> Applied:
-        stream, _ = self._content.open_blob(namespace, _digest(blob.digest))
+    def _apply(self, namespace: Namespace, request: pb.ApplyRequest, mounts: Sequence[Mount]) -> Applied:
+        payloads = {name: payload.SerializeToString() for name, payload in request.payloads.items()}
+        stream, _ = self._content.open_blob(namespace, _digest(request.diff.digest))
         with stream:
-            return apply(stream, blob.media_type, mounts, tmp_root=self._tmp_root, sync=sync or self._sync_fs)
+            return apply(
+                stream,
+                request.diff.media_type,
+                mounts,
+                tmp_root=self._tmp_root,
+                sync=request.sync_fs or self._sync_fs,
+                processing=Processing(self._processors, payloads),
+            )
 
 
 def _digest(text: str) -> Digest:

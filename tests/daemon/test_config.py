@@ -35,6 +35,9 @@ def test_settings_of_a_file_are_taken(tmp_path: Path) -> None:
         ("[content]\nsharing_policy = 'open'", "content.sharing_policy"),
         ("[snapshots]\ndrivers = ['zfs']", "snapshots.drivers is 'zfs'"),
         ("[snapshots]\ndrivers = 'overlayfs'", "snapshots.drivers must be of type array"),
+        ("[diff.stream_processors.x]\npath = '/p'", "diff.stream_processors.x needs accepts"),
+        ("[diff.stream_processors.x]\nargs = 1", "diff.stream_processors.x.args must be of type array"),
+        ("[diff.stream_processors.x]\nacepts = []", "did you mean diff.stream_processors.x.accepts"),
         ("= broken", "c.toml"),
     ],
 )
@@ -44,6 +47,17 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, complaint: str) -> No
     with pytest.raises(InvalidArgument, match=complaint) as raised:
         config.load(file)
     assert str(file) in str(raised.value)
+
+
+def test_stream_processors_are_tables(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(
+        '[diff]\nsync_fs = true\n[diff.stream_processors."a.b"]\naccepts = ["x"]\nreturns = "y"\npath = "z"\n'
+    )
+    loaded = config.load(file)
+    assert loaded.diff.sync_fs
+    assert loaded.diff.stream_processors == {"a.b": config.StreamProcessor(("x",), "y", "z")}
+    assert config.parse(tomllib.loads(config.dump(loaded))) == loaded
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
