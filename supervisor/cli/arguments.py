@@ -11,6 +11,7 @@ from supervisor.cli import (
     containers_cmd,
     events_cmd,
     exec_cmd,
+    exits_cmd,
     images_cmd,
     logs_cmd,
     run_cmd,
@@ -34,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     _images(commands)
     _run(commands)
     _ps(commands)
+    _exits(commands)
     _exec(commands)
     _logs(commands)
     _stop(commands)
@@ -129,6 +131,12 @@ def _ps(commands: Commands) -> None:
     show = _add(commands, "ps", "list containers", containers_cmd.show)
     show.add_argument("-a", "--all", action="store_true", help="also those that do not run")
     show.add_argument("-q", "--quiet", action="store_true", help="ids only")
+
+
+def _exits(commands: Commands) -> None:
+    show = _add(commands, "exits", "show how containers and execs ended, also deleted ones", exits_cmd.show)
+    show.add_argument("--limit", type=int, default=50, metavar="N", help="the newest N (50)")
+    show.add_argument("container", nargs="?", help="of this container only")
 
 
 def _logs(commands: Commands) -> None:

@@ -7,9 +7,11 @@ from contextlib import suppress
 from supervisor.cli import logs, words
 from supervisor.cli.context import Context
 from supervisor.client import running
+from supervisor.client.client import Client
 from supervisor.client.containers import Container
+from supervisor.client.exits import ExitRecord
 from supervisor.client.tasks import ProcessState, Status
-from supervisor.errors import FailedPrecondition, NotFound
+from supervisor.errors import FailedPrecondition, NotFound, Unimplemented
 from supervisor.model.instant import format_rfc3339
 
 _LIVE = (Status.RUNNING, Status.PAUSED, Status.PAUSING, Status.CREATED)
@@ -19,11 +21,12 @@ async def show(context: Context) -> int:
     """List the containers that run, or all."""
     client = context.client
     states = {state.container_id: state for state in await client.tasks.list()}
+    ends = await _ends(client) if context.args.all else {}
     rows = []
     for container in await client.containers.list():
         state = states.get(container.id)
         if context.args.all or (state is not None and state.status in _LIVE):
-            rows.append(_row(container, state))
+            rows.append(_row(container, state, ends.get(container.id)))
     if context.args.quiet and not context.as_json:
         print("\n".join(str(row["id"]) for row in rows), end="\n" if rows else "")
         return 0
@@ -72,7 +75,16 @@ async def remove(context: Context) -> int:
     return 0
 
 
-def _row(container: Container, state: ProcessState | None) -> dict[str, object]:
+async def _ends(client: Client) -> dict[str, ExitRecord]:
+    """How the first processes of containers ended last; nothing where the daemon keeps no records."""
+    try:
+        records = await client.exits.list(first_processes=True)
+    except Unimplemented:
+        return {}
+    return {record.container_id: record for record in reversed(records)}
+
+
+def _row(container: Container, state: ProcessState | None, end: ExitRecord | None) -> dict[str, object]:
     ended = state.exit if state else None
     return {
         "id": container.id,
@@ -80,19 +92,27 @@ def _row(container: Container, state: ProcessState | None) -> dict[str, object]:
         "command": _command(container),
         "age": words.age(container.created_at),
         "created_at": format_rfc3339(container.created_at) if container.created_at else None,
-        "status": _status(state),
+        "status": _status(state, end),
         "pid": state.pid if state and not ended else None,
         "exit_code": ended.code if ended else None,
+        "reason": end.reason if end and _is_over(state) else None,
         "exited_at": format_rfc3339(ended.at) if ended and ended.at else None,
         "labels": dict(container.labels),
     }
 
 
-def _status(state: ProcessState | None) -> str:
+def _status(state: ProcessState | None, end: ExitRecord | None) -> str:
     if state is None:
-        return "created"
+        return f"ended: {end.reason}" if end else "created"
     name = state.status.name.lower()
-    return f"{name} ({state.exit.code})" if state.exit else name
+    if state.exit is None:
+        return name
+    explained = end is not None and end.signal
+    return f"{name} ({state.exit.code})" + (f": {end.reason}" if end and explained else "")
+
+
+def _is_over(state: ProcessState | None) -> bool:
+    return state is None or state.exit is not None
 
 
 def _command(container: Container) -> str:

@@ -12,6 +12,7 @@ from supervisor.client.containers import Containers
 from supervisor.client.content import Content
 from supervisor.client.diffs import Diffs
 from supervisor.client.events import Events
+from supervisor.client.exits import Exits
 from supervisor.client.images import Images
 from supervisor.client.introspection import Introspection
 from supervisor.client.leases import DEFAULT_LIFETIME, Leases
@@ -52,6 +53,7 @@ class Client:
         self.diffs = Diffs(self._channel)
         self.events = Events(self._channel)
         self.tasks = Tasks(self._channel)
+        self.exits = Exits(self._channel)
         self.introspection = Introspection(self._channel)
 
     async def __aenter__(self) -> Self:

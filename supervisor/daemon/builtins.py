@@ -46,6 +46,7 @@ BUILTINS = (
     Plugin(GRPC, "diff", f"{_SERVICES}:diff", (SERVICE,)),
     Plugin(GRPC, "events", f"{_SERVICES}:events", (METADATA, EVENT)),
     Plugin(GRPC, "tasks", f"{_SERVICES}:tasks", (RUNTIME,)),
+    Plugin(GRPC, "exits", f"{_SERVICES}:exits", (METADATA,)),
     Plugin(GRPC, "version", f"{_SERVICES}:version"),
     Plugin(GRPC, "healthcheck", f"{_SERVICES}:health"),
     Plugin(GRPC, "introspection", f"{_SERVICES}:introspection"),

@@ -111,6 +111,15 @@ class Timeouts:
     shim_load: float = 5.0
     shim_cleanup: float = 5.0
     shim_shutdown: float = 3.0
+    shim_stats: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """Exit records of tasks that were deleted: how many are kept, and for how many days."""
+
+    keep_exits: int = 10_000
+    keep_exits_days: float = 7.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +140,10 @@ class Config:
     log: Log = Log()
     content: Content = Content()
     snapshots: Snapshots = Snapshots()
+    diff: Diff = field(default_factory=Diff)
     runtime: Runtime = Runtime()
     timeouts: Timeouts = Timeouts()
+    tasks: Tasks = Tasks()
     events: Events = Events()
 
 
@@ -140,7 +151,6 @@ def load(path: Path | None) -> Config:
     """Read the file at `path`, or the defaults; raises InvalidArgument that names file and setting."""
     if path is None:
         return Config()
-    diff: Diff = field(default_factory=Diff)
     try:
         document = tomllib.loads(path.read_text())
     except OSError as error:
@@ -161,6 +171,9 @@ def parse(document: Mapping[str, Anything]) -> Config:
     _require(config.content.sharing_policy, ("shared", "isolated"), "content.sharing_policy")
     for driver in config.snapshots.drivers:
         _require(driver, ("overlayfs", "native"), "snapshots.drivers")
+    for name, processor in config.diff.stream_processors.items():
+        if not (processor.accepts and processor.returns and processor.path):
+            raise InvalidArgument(f"diff.stream_processors.{name} needs accepts, returns and path")
     return config
 
 
@@ -171,9 +184,6 @@ def override(
 
     An address that nobody set lies in the state folder, wherever that is.
     """
-    for name, processor in config.diff.stream_processors.items():
-        if not (processor.accepts and processor.returns and processor.path):
-            raise InvalidArgument(f"diff.stream_processors.{name} needs accepts, returns and path")
     if address is None and config.grpc.address == Grpc().address and (state or config.state) != DEFAULT_STATE:
         address = f"{state or config.state}/supervisor.sock"
     return dataclasses.replace(
@@ -199,6 +209,14 @@ def dump(config: Config) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _table(heading: str, table: Mapping[str, Anything]) -> list[str]:
+    plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
+    lines = ["", f"[{heading}]"] + [f"{_toml(key)} = {_toml(value)}" for key, value in plain.items()]
+    for key in table.keys() - plain.keys():
+        lines += _table(f"{heading}.{_toml(key)}", table[key])
+    return lines
+
+
 def _toml(value: object) -> str:
     return json.dumps(value)  # numbers, strings, booleans and arrays are written alike in both
 
@@ -209,14 +227,6 @@ def _require(value: str, allowed: tuple[str, ...], setting: str) -> None:
 
 
 def _section(cls: type[Anything], document: Mapping[str, Anything], where: str) -> Anything:
-def _table(heading: str, table: Mapping[str, Anything]) -> list[str]:
-    plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
-    lines = ["", f"[{heading}]"] + [f"{_toml(key)} = {_toml(value)}" for key, value in plain.items()]
-    for key in table.keys() - plain.keys():
-        lines += _table(f"{heading}.{_toml(key)}", table[key])
-    return lines
-
-
     kinds = typing.get_type_hints(cls)
     values = {}
     for name, value in document.items():

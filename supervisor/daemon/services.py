@@ -19,14 +19,17 @@ from supervisor.api.services.mounts.v1 import mounts_pb2_grpc
 from supervisor.api.services.namespaces.v1 import namespace_pb2_grpc
 from supervisor.api.services.sandbox.v1 import sandbox_pb2_grpc
 from supervisor.api.services.snapshots.v1 import snapshots_pb2_grpc
+from supervisor.api.services.supervisor import exits_pb2_grpc
 from supervisor.api.services.tasks.v1 import tasks_pb2_grpc
 from supervisor.api.services.version.v1 import version_pb2_grpc
 from supervisor.blocking import in_thread
 from supervisor.daemon.parts import own_version
 from supervisor.daemon.plugins import Context, Part
+from supervisor.daemon.repeating import repeating
 from supervisor.diff.processors import Processor
 from supervisor.events.exchange import Exchange
 from supervisor.metadata.content_store import ContentStore
+from supervisor.metadata.exits import Retention, trim
 from supervisor.metadata.mount_manager import MountManager
 from supervisor.metadata.snapshots import Snapshots as SnapshotStore
 from supervisor.metadata.store import Store
@@ -34,6 +37,7 @@ from supervisor.services.containers import Containers
 from supervisor.services.content import Content
 from supervisor.services.diff import Diff
 from supervisor.services.events import Events
+from supervisor.services.exits import Exits
 from supervisor.services.health import Health
 from supervisor.services.images import Images
 from supervisor.services.introspection import Introspection
@@ -46,6 +50,10 @@ from supervisor.services.snapshots import Snapshots
 from supervisor.services.tasks import Tasks
 from supervisor.services.version import Version
 from supervisor.shimv2.manager import Manager
+
+DAY_SECONDS = 86_400
+TRIM_SECONDS = 600.0
+"""Between two looks for exit records that are too old or too many."""
 
 
 async def namespaces(context: Context) -> Part:
@@ -84,15 +92,6 @@ async def snapshots(context: Context) -> Part:
     return Part(servicer, partial(snapshots_pb2_grpc.add_SnapshotsServicer_to_server, servicer))
 
 
-async def diff(context: Context) -> Part:
-    """Layers applied to snapshots."""
-    folder = context.root / "tmpmounts"
-    await in_thread(_remove_empty_folders, folder)
-    settings = context.config.diff
-    processors = [Processor(name, **asdict(one)) for name, one in settings.stream_processors.items()]
-    servicer = Diff(context.get(ContentStore), folder, sync_fs=settings.sync_fs, processors=processors)
-    return Part(servicer, partial(diff_pb2_grpc.add_DiffServicer_to_server, servicer))
-
 async def mounts(context: Context) -> Part:
     """The mount manager."""
     servicer = Mounts(context.get(MountManager))
@@ -104,6 +103,15 @@ async def sandboxes(context: Context) -> Part:
     servicer = SandboxStore(context.get(Store))
     return Part(servicer, partial(sandbox_pb2_grpc.add_StoreServicer_to_server, servicer))
 
+
+async def diff(context: Context) -> Part:
+    """Layers applied to snapshots."""
+    folder = context.root / "tmpmounts"
+    await in_thread(_remove_empty_folders, folder)
+    settings = context.config.diff
+    processors = [Processor(name, **asdict(one)) for name, one in settings.stream_processors.items()]
+    servicer = Diff(context.get(ContentStore), folder, sync_fs=settings.sync_fs, processors=processors)
+    return Part(servicer, partial(diff_pb2_grpc.add_DiffServicer_to_server, servicer))
 
 
 def _remove_empty_folders(folder: Path) -> None:
@@ -123,6 +131,15 @@ async def tasks(context: Context) -> Part:
     """Tasks."""
     servicer = Tasks(context.get(Store), context.get(Manager))
     return Part(servicer, partial(tasks_pb2_grpc.add_TasksServicer_to_server, servicer))
+
+
+async def exits(context: Context) -> Part:
+    """How processes ended."""
+    store, limits = context.get(Store), context.config.tasks
+    retention = Retention(limits.keep_exits, limits.keep_exits_days * DAY_SECONDS)
+    await context.stack.enter_async_context(repeating(partial(store.write, trim, retention), TRIM_SECONDS))
+    servicer = Exits(store)
+    return Part(servicer, partial(exits_pb2_grpc.add_ExitsServicer_to_server, servicer))
 
 
 async def version(context: Context) -> Part:

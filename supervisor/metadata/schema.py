@@ -12,7 +12,8 @@
     edges      (namespace, source, target)  all that garbage collection follows
     labels     (namespace, type, name, value, key)  the labels of all objects, for filters
     tasks      (namespace, id)              one row per task and its shim
-    exits      id                           how processes ended
+    exits      id                           how processes ended, also those of former tasks
+    exec_starts (namespace, container, exec)  since when execs run
     events     sequence                     the journal
 
 Rows never leave `supervisor.metadata`: each module there converts them to values of `supervisor.model`.
@@ -26,21 +27,21 @@ from sqlalchemy import ForeignKey, Index, MetaData, Text, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from supervisor.metadata.columns import (
-    AnyMap,
     ActiveMounts,
+    AnyMap,
     Instant,
     Key,
     Labels,
-    OptionalInstant,
     Mounts,
+    OptionalInstant,
     Payload,
     RowId,
     StringMap,
 )
-from supervisor.model.any import Any
 from supervisor.model.activation import ActiveMount
-
+from supervisor.model.any import Any
 from supervisor.model.mount import Mount
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -173,7 +174,6 @@ class LeaseRow(Base):
     expires_at: Mapped[OptionalInstant]
 
 
-class EdgeRow(Base):
 class SandboxRow(Base):
     """A sandbox's record; it says nothing about whether anything runs."""
 
@@ -213,14 +213,15 @@ class MountRow(Base):
     updated_at: Mapped[Instant]
 
 
+class EdgeRow(Base):
     """What keeps what: source and target are nodes of one namespace.
 
     Node types: `lease`, `image`, `container`, `content`, `ingest`, `sandbox`, `mount`,
     `snapshot/<snapshotter>`.
     Kinds: `lease` (a lease's resource), `target` (an image's blob, a container's snapshot, an ingest's
     expected blob), `parent`, `ref` and `bref` and `cond` (labels `containerd.io/gc.*`; for `bref` the
-    source is the object that lives as long as the target does), `root` (label `containerd.io/gc.root`:
-    kept for itself, so without a target).
+    source is the object that lives as long as the target does), `root` (label `containerd.io/gc.root`, or
+    an activation that nothing else is to keep: kept for itself, so without a target).
     """
 
     __tablename__ = "edges"
@@ -283,13 +284,21 @@ class TaskRow(Base):
     terminal: Mapped[bool]
     created_at: Mapped[Instant]
     started_at: Mapped[OptionalInstant]
+    oom_at: Mapped[OptionalInstant]
 
 
 class ExitRow(Base):
-    """How one process ended; `exec_id` is empty for the task's first process."""
+    """How one process ended; `exec_id` is empty for the task's first process.
+
+    `past` once the task, or the exec, has been deleted: a later one of that name is not meant.
+    """
 
     __tablename__ = "exits"
-    __table_args__ = (Index(None, "namespace", "container_id"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        Index(None, "namespace", "container_id"),
+        Index("ix_exits_past", "past", "exited_at"),
+        {"sqlite_autoincrement": True},
+    )
 
     id: Mapped[RowId]
     namespace: Mapped[str]
@@ -298,6 +307,22 @@ class ExitRow(Base):
     pid: Mapped[int]
     exit_status: Mapped[int]
     exited_at: Mapped[Instant]
+    signal: Mapped[int] = mapped_column(server_default="0")
+    oom_killed: Mapped[bool] = mapped_column(server_default="0")
+    error: Mapped[str] = mapped_column(server_default="")
+    started_at: Mapped[OptionalInstant]
+    past: Mapped[bool] = mapped_column(server_default="0")
+
+
+class ExecStartRow(Base):
+    """Since when an exec runs; gone with its exit."""
+
+    __tablename__ = "exec_starts"
+
+    namespace: Mapped[Key]
+    container_id: Mapped[Key]
+    exec_id: Mapped[Key]
+    started_at: Mapped[Instant]
 
 
 class EventRow(Base):

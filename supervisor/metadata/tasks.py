@@ -1,4 +1,4 @@
-"""Rows of tasks and of exits (containerd keeps neither; architecture: "The order of durability").
+"""Rows of tasks, and what shims' events change (architecture: "The order of durability").
 
 An exit is stored in the transaction that puts its event into the journal. Deliveries that come twice,
 because a daemon died before it could acknowledge, are known by process and time and dropped.
@@ -14,22 +14,17 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Connection, RowMapping, and_, bindparam, case, delete, insert, select, update
 
-from supervisor.api.events.task_pb2 import TaskDelete, TaskExit, TaskStart
+from supervisor.api.events.task_pb2 import TaskDelete, TaskExecStarted, TaskExit, TaskOOM, TaskStart
 from supervisor.errors import AlreadyExists, InvalidArgument, NotFound
-from supervisor.metadata import namespaces
+from supervisor.metadata import exits, namespaces
 from supervisor.metadata.database import Transaction
-from supervisor.metadata.schema import ExitRow, TaskRow
+from supervisor.metadata.schema import TaskRow
 from supervisor.model.event import Envelope
 from supervisor.model.identifiers import ContainerId, Namespace
 from supervisor.model.instant import SECOND, Nanoseconds
 from supervisor.model.task import Exit, ShimRecord, Stdio, TaskRecord, TaskState
 
 _TASK = and_(TaskRow.namespace == bindparam("of"), TaskRow.id == bindparam("task"))
-_EXITS = and_(
-    ExitRow.namespace == bindparam("of"),
-    ExitRow.container_id == bindparam("task"),
-    ExitRow.exec_id == bindparam("exec"),
-)
 
 # Built once: SQLAlchemy takes ten times as long to build a statement as SQLite to run it.
 _ALL = select(*TaskRow.__table__.columns)
@@ -75,15 +70,6 @@ _SET_STOPPED = (
     .values(state=TaskState.STOPPED.value)
 )
 _DELETE = delete(TaskRow).where(_TASK)
-_INSERT_EXIT = insert(ExitRow)
-_LATEST_EXIT = select(*ExitRow.__table__.columns).where(_EXITS).order_by(ExitRow.id.desc()).limit(1)
-_SAME_EXIT = select(ExitRow.id).where(
-    _EXITS, ExitRow.pid == bindparam("process"), ExitRow.exited_at == bindparam("at")
-)
-_DELETE_EXITS = delete(ExitRow).where(_EXITS)
-_DELETE_ALL_EXITS = delete(ExitRow).where(
-    ExitRow.namespace == bindparam("of"), ExitRow.container_id == bindparam("task")
-)
 
 
 def find_all(connection: Connection) -> Sequence[TaskRecord]:
@@ -115,8 +101,8 @@ def set_state(tx: Transaction, namespace: Namespace, id_: ContainerId, state: Ta
 
 
 def remove(tx: Transaction, namespace: Namespace, id_: ContainerId) -> None:
-    """Forget a task and its exits; nothing of it is left on disk or in the kernel."""
-    tx.execute(_DELETE_ALL_EXITS, _key(namespace, id_))
+    """Forget a task; nothing of it is left on disk or in the kernel, but how it ended stays on record."""
+    exits.retire_all(tx, namespace, id_)
     tx.execute(_DELETE, _key(namespace, id_))
 
 
@@ -129,31 +115,21 @@ def begin_delete(tx: Transaction, namespace: Namespace, id_: ContainerId) -> Tas
     return TaskState(former)
 
 
-def lost(tx: Transaction, namespace: Namespace, id_: ContainerId, guess: Exit) -> Exit:
+def lost(tx: Transaction, namespace: Namespace, id_: ContainerId, guess: Exit, why: str) -> Exit:
     """Forget a task whose shim died, and tell its exit, unless it was told before, and its end.
 
-    Answers how it ended: as was known before, else `guess`.
+    Answers how it ended: as was known before, else `guess`, on record with `why`.
     """
-    known = exit_of(tx.connection, namespace, id_, "")
+    known = exits.of(tx.connection, namespace, id_, "")
     end = known or guess
     if known is None:
+        exits.lost(tx, namespace, id_, end, why)
         tx.emit(namespace, "/tasks/exit", _exit_message(id_, id_, end))
     gone = TaskDelete(container_id=id_, pid=end.pid, exit_status=end.status)
     _set_time(gone.exited_at, end.exited_at)
     tx.emit(namespace, "/tasks/delete", gone)
     remove(tx, namespace, id_)
     return end
-
-
-def exit_of(connection: Connection, namespace: Namespace, id_: ContainerId, exec_id: str) -> Exit | None:
-    """How a process ended, the latest of that exec id; None while it has not."""
-    row = connection.execute(_LATEST_EXIT, _key(namespace, id_, exec_id)).mappings().first()
-    return None if row is None else Exit(row["pid"], row["exit_status"], Nanoseconds(row["exited_at"]))
-
-
-def forget_exec(tx: Transaction, namespace: Namespace, id_: ContainerId, exec_id: str) -> None:
-    """Drop the exits of an exec that was deleted."""
-    tx.execute(_DELETE_EXITS, _key(namespace, id_, exec_id))
 
 
 def missed_exit(tx: Transaction, namespace: Namespace, id_: ContainerId, exec_id: str, end: Exit) -> bool:
@@ -164,24 +140,41 @@ def missed_exit(tx: Transaction, namespace: Namespace, id_: ContainerId, exec_id
     return True
 
 
-def take_event(tx: Transaction, envelope: Envelope) -> bool:
-    """Put a shim's event into the journal with what it changes; False when it had come before."""
+def take_event(tx: Transaction, envelope: Envelope, signal: int | None = None) -> bool:
+    """Put a shim's event into the journal with what it changes; False when it had come before.
+
+    `signal` is what ended the process of an exit event, where the shim says so.
+    """
     payload = envelope.event.value if envelope.event is not None else b""
     try:
-        if envelope.topic == "/tasks/exit" and not _exited(tx, envelope, TaskExit.FromString(payload)):
-            return False
-        if envelope.topic == "/tasks/start":
-            _started(tx, envelope, TaskStart.FromString(payload))
+        new = _noted(tx, envelope, payload, signal)
     except DecodeError as error:
         raise InvalidArgument(f"the event of {envelope.topic} cannot be decoded: {error}") from error
-    tx.journal(envelope)
+    if new:
+        tx.journal(envelope)
+    return new
+
+
+def _noted(tx: Transaction, envelope: Envelope, payload: bytes, signal: int | None) -> bool:
+    """Note what an event says of tasks and exits; False when that is known."""
+    match envelope.topic:
+        case "/tasks/exit":
+            return _exited(tx, envelope, TaskExit.FromString(payload), signal)
+        case "/tasks/start":
+            _started(tx, envelope, TaskStart.FromString(payload))
+        case "/tasks/exec-started":
+            run = TaskExecStarted.FromString(payload)
+            exits.exec_started(tx, envelope.namespace, run.container_id, run.exec_id, envelope.timestamp)
+        case "/tasks/oom":
+            starved = TaskOOM.FromString(payload)
+            exits.ran_out_of_memory(tx, envelope.namespace, starved.container_id, envelope.timestamp)
     return True
 
 
-def _exited(tx: Transaction, envelope: Envelope, told: TaskExit) -> bool:
+def _exited(tx: Transaction, envelope: Envelope, told: TaskExit, signal: int | None) -> bool:
     exec_id = "" if told.id == told.container_id else told.id
     end = Exit(told.pid, told.exit_status, _time(told.exited_at))
-    return _store_exit(tx, envelope.namespace, told.container_id, exec_id, end)
+    return _store_exit(tx, envelope.namespace, told.container_id, exec_id, end, signal)
 
 
 def _started(tx: Transaction, envelope: Envelope, told: TaskStart) -> None:
@@ -190,24 +183,12 @@ def _started(tx: Transaction, envelope: Envelope, told: TaskStart) -> None:
     tx.execute(_SET_STARTED, key | {"process": told.pid, "at": envelope.timestamp})
 
 
-def _store_exit(tx: Transaction, namespace: str, id_: str, exec_id: str, end: Exit) -> bool:
-    """Keep an exit while its task is there; False when it is kept already."""
-    key = _key(namespace, id_, exec_id)
-    if tx.execute(_SAME_EXIT, key | {"process": end.pid, "at": end.exited_at}).first():
+def _store_exit(
+    tx: Transaction, namespace: str, id_: str, exec_id: str, end: Exit, signal: int | None = None
+) -> bool:
+    """Keep an exit, and stop the task when it is the first process's; False when it is kept already."""
+    if not exits.add(tx, namespace, id_, exec_id, end, signal):
         return False
-    if not tx.execute(_STATE, _key(namespace, id_)).first():
-        return True
-    tx.execute(
-        _INSERT_EXIT,
-        {
-            "namespace": namespace,
-            "container_id": id_,
-            "exec_id": exec_id,
-            "pid": end.pid,
-            "exit_status": end.status,
-            "exited_at": end.exited_at,
-        },
-    )
     if not exec_id:
         tx.execute(_SET_STOPPED, _key(namespace, id_))
     return True
@@ -227,10 +208,9 @@ def _time(field: Timestamp) -> Nanoseconds:
     return Nanoseconds(field.seconds * SECOND + field.nanos)
 
 
-def _key(namespace: str, id_: str, exec_id: str | None = None) -> dict[str, Anything]:
-    """The parameters that name a task, or the exits of one of its processes."""
-    key = {"of": namespace, "task": id_}
-    return key if exec_id is None else key | {"exec": exec_id}
+def _key(namespace: str, id_: str) -> dict[str, Anything]:
+    """The parameters that name a task."""
+    return {"of": namespace, "task": id_}
 
 
 def _values(task: TaskRecord) -> dict[str, Anything]:

@@ -67,3 +67,23 @@ class Exit:
     pid: int
     status: int
     exited_at: Nanoseconds
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRecord:
+    """What is kept of one process's end, or of a process that never ran: then its pid is 0."""
+
+    sequence: int
+    container_id: str
+    exec_id: str
+    exit: Exit
+    signal: int = 0
+    oom_killed: bool = False
+    error: str = ""
+    started_at: Nanoseconds | None = None
+    deleted: bool = False
+
+
+def signal_of(status: int) -> int:
+    """The signal that a status speaks of, 0 for none. A program can exit with such a code itself."""
+    return status - 128 if 128 < status <= 192 else 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -13,8 +15,7 @@ from supervisor.api.services.tasks.v1 import tasks_pb2_grpc as rpc
 from supervisor.api.types.metrics_pb2 import Metric
 from supervisor.api.types.task import task_pb2
 from supervisor.errors import FailedPrecondition, InvalidArgument, NotFound, SupervisorError, Unimplemented
-from supervisor.metadata import containers
-from supervisor.metadata import tasks as rows
+from supervisor.metadata import containers, exits
 from supervisor.metadata.store import Store
 from supervisor.model import instant
 from supervisor.model.any import Any
@@ -51,7 +52,8 @@ class Tasks(rpc.TasksServicer):
         task = await self._task(context, request.container_id)
         if request.exec_id:
             return await self._start_exec(task, request.exec_id)
-        answer = await task.call("Start", shim.StartRequest(id=task.id), shim.StartResponse)
+        async with self._recorded(task, ""):
+            answer = await task.call("Start", shim.StartRequest(id=task.id), shim.StartResponse)
         return pb.StartResponse(pid=answer.pid)
 
     async def Delete(self, request: pb.DeleteTaskRequest, context: Context) -> pb.DeleteResponse:
@@ -68,7 +70,7 @@ class Tasks(rpc.TasksServicer):
             "Delete", shim.DeleteRequest(id=task.id, exec_id=request.exec_id), shim.DeleteResponse
         )
         task.failed_execs.discard(request.exec_id)
-        await self._store.write(rows.forget_exec, task.namespace, task.id, request.exec_id)
+        await self._store.write(exits.retire, task.namespace, task.id, request.exec_id)
         return pb.DeleteResponse(
             id=request.exec_id, pid=answer.pid, exit_status=answer.exit_status, exited_at=answer.exited_at
         )
@@ -187,7 +189,8 @@ class Tasks(rpc.TasksServicer):
             raise FailedPrecondition(f"exec {exec_id} failed to start before; delete it and make another")
         try:
             request = shim.StartRequest(id=task.id, exec_id=exec_id)
-            answer = await task.call("Start", request, shim.StartResponse)
+            async with self._recorded(task, exec_id):
+                answer = await task.call("Start", request, shim.StartResponse)
         except NotFound:
             raise
         except SupervisorError:
@@ -195,6 +198,17 @@ class Tasks(rpc.TasksServicer):
             task.failed_execs.add(exec_id)
             raise
         return pb.StartResponse(pid=answer.pid)
+
+    @asynccontextmanager
+    async def _recorded(self, task: Task, exec_id: str) -> AsyncIterator[None]:
+        """Keep on record what the runtime says of a process that it could not start."""
+        try:
+            yield
+        except NotFound:
+            raise
+        except SupervisorError as error:
+            await self._store.write(exits.failed, task.namespace, task.id, exec_id, str(error))
+            raise
 
     async def _listed(self, task: Task) -> task_pb2.Process | None:
         try:

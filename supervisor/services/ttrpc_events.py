@@ -5,7 +5,6 @@ from __future__ import annotations
 from google.protobuf.empty_pb2 import Empty
 
 from supervisor.api.services.ttrpc.events.v1.events_pb2 import ForwardRequest
-from supervisor.errors import InvalidArgument
 from supervisor.metadata import tasks
 from supervisor.metadata.store import Store
 from supervisor.model.event import Envelope
@@ -14,6 +13,8 @@ from supervisor.services.convert import to_envelope
 from supervisor.ttrpc.calls import Call, Method, Services
 
 SERVICE = "containerd.services.events.ttrpc.v1.Events"
+SIGNAL_KEY = "supervisor-exit-signal"
+MAX_SIGNAL = 64
 
 
 def services(store: Store) -> Services:
@@ -21,15 +22,24 @@ def services(store: Store) -> Services:
 
     async def forward(request: ForwardRequest, call: Call) -> Empty:
         """Store an event and what follows from it. The answer is the shim's leave to forget it."""
-        await store.write(tasks.take_event, _checked(to_envelope(request.envelope)))
+        await store.write(tasks.take_event, _checked(to_envelope(request.envelope)), _signal(call))
         return Empty()
 
     return {SERVICE: {"Forward": Method(ForwardRequest, forward)}}
 
 
+def _signal(call: Call) -> int | None:
+    """What ended the process of an exit event, 0 for no signal; None when the shim does not say.
+
+    A status alone cannot tell "exit 137" from SIGKILL.
+    """
+    for told in call.metadata.get(SIGNAL_KEY, ()):
+        if told.isascii() and told.isdigit():
+            return min(int(told[:3]), MAX_SIGNAL)
+    return None
+
+
 def _checked(envelope: Envelope) -> Envelope:
     namespace(envelope.namespace)
     check_topic(envelope.topic)
-    if not envelope.timestamp:
-        raise InvalidArgument("an event needs a timestamp")
     return envelope

@@ -18,6 +18,7 @@ from supervisor.api.runtime.task.v3 import shim_pb2 as pb
 from supervisor.api.types.mount_pb2 import Mount as MountMessage
 from supervisor.blocking import in_thread
 from supervisor.errors import AlreadyExists, NotFound, SupervisorError, Unavailable
+from supervisor.metadata import exits
 from supervisor.metadata import tasks as rows
 from supervisor.metadata.store import Store
 from supervisor.model.any import Any
@@ -115,8 +116,8 @@ class Manager:
             # Only the row can say so here: an object that was set aside at start keeps its name.
             self._registry.drop(task)
             raise
-        except BaseException:
-            await self._background.carry(self._abandon(task))
+        except BaseException as error:
+            await self._background.carry(self._abandon(task, str(error) or "given up by its client"))
             raise
         self._publish(task)
         return pid
@@ -207,8 +208,9 @@ class Manager:
             raise
         return shim
 
-    async def _abandon(self, task: Task) -> None:
+    async def _abandon(self, task: Task, why: str) -> None:
         try:
+            await self._store.write(exits.failed, task.namespace, task.id, "", why)
             await self._removal.abandon(task)
         except (SupervisorError, OSError) as error:
             # The caller learns why the create failed; the next start of the daemon tries again.

@@ -17,6 +17,7 @@ from supervisor.api.runtime.task.v3 import shim_pb2 as pb
 from supervisor.blocking import in_thread
 from supervisor.errors import NotFound, SupervisorError
 from supervisor.kernel.process import terminate_and_wait
+from supervisor.metadata import exits
 from supervisor.metadata import tasks as rows
 from supervisor.metadata.store import Store
 from supervisor.model import instant
@@ -30,6 +31,7 @@ from supervisor.ttrpc.calls import ConnectionClosed
 from supervisor.ttrpc.peer import plain_path
 
 UNKNOWN_STATUS = 255
+SHIM_DIED = "its shim died; what was left of it was killed, how it would have ended is not known"
 MAKING_PATIENCE = 10.0  # seconds that a step of a create gets when its caller has left
 
 log = logging.getLogger(__name__)
@@ -99,7 +101,7 @@ class Removal:
             await in_thread(task.bundle.remove)
         except (SupervisorError, OSError) as error:
             log.error("the bundle of task %s/%s stays: %s", task.namespace, task.id, error)
-        known = await self._store.write(rows.lost, task.namespace, task.id, end)
+        known = await self._store.write(rows.lost, task.namespace, task.id, end, SHIM_DIED)
         self._registry.drop(task)
         task.settle(known)
 
@@ -128,7 +130,7 @@ class Removal:
 
     async def recorded_exit(self, task: Task) -> Exit:
         """How a task ended by the store; unknown when no exit came."""
-        known = await self._store.read(rows.exit_of, task.namespace, task.id, "")
+        known = await self._store.read(exits.of, task.namespace, task.id, "")
         return known or Exit(0, UNKNOWN_STATUS, instant.now())
 
     async def _shut_down(self, task: Task) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.api.events.task_pb2 import TaskDelete, TaskExit, TaskStart
 from supervisor.errors import AlreadyExists, InvalidArgument, NotFound
-from supervisor.metadata import tasks
+from supervisor.metadata import exits, tasks
 from supervisor.metadata.database import Database
 from supervisor.model.any import Any
 from supervisor.model.event import Envelope
@@ -61,7 +61,7 @@ def test_an_exit_is_stored_with_its_event_and_once(database: Database, told: lis
     assert database.write(lambda tx: tasks.take_event(tx, exit_event()))
     assert not database.write(lambda tx: tasks.take_event(tx, exit_event()))
     assert not database.write(lambda tx: tasks.missed_exit(tx, NS, ID, "", END))
-    assert database.read(lambda connection: tasks.exit_of(connection, NS, ID, "")) == END
+    assert database.read(lambda connection: exits.of(connection, NS, ID, "")) == END
     assert only(database).state is TaskState.STOPPED
     assert [event.topic for event in told] == ["/tasks/exit"]
 
@@ -75,9 +75,9 @@ def test_a_missed_exit_is_told_and_its_late_event_dropped(database: Database, to
 def test_an_exec_does_not_stop_the_task(database: Database, told: list[Envelope]) -> None:
     database.write(lambda tx: tasks.take_event(tx, exit_event(id_="e1")))
     assert only(database).state is TaskState.CREATING
-    assert database.read(lambda connection: tasks.exit_of(connection, NS, ID, "e1")) == END
-    database.write(lambda tx: tasks.forget_exec(tx, NS, ID, "e1"))
-    assert database.read(lambda connection: tasks.exit_of(connection, NS, ID, "e1")) is None
+    assert database.read(lambda connection: exits.of(connection, NS, ID, "e1")) == END
+    database.write(lambda tx: exits.retire(tx, NS, ID, "e1"))
+    assert database.read(lambda connection: exits.of(connection, NS, ID, "e1")) is None
 
 
 def test_a_late_create_or_start_does_not_hide_the_exit(database: Database, told: list[Envelope]) -> None:
@@ -106,7 +106,7 @@ def test_delete_remembers_what_it_came_from(database: Database, told: list[Envel
     assert only(database).state is TaskState.DELETING
     database.write(lambda tx: tasks.remove(tx, NS, ID))
     assert database.read(tasks.find_all) == []
-    assert database.read(lambda connection: tasks.exit_of(connection, NS, ID, "")) is None
+    assert database.read(lambda connection: exits.of(connection, NS, ID, "")) is None
     with pytest.raises(NotFound):
         database.write(lambda tx: tasks.begin_delete(tx, NS, ID))
 
@@ -122,7 +122,7 @@ def test_a_lost_task_is_told_of_once(database: Database, told: list[Envelope], k
     if known:
         database.write(lambda tx: tasks.take_event(tx, exit_event()))
     guess = Exit(0, 137, Nanoseconds(99))
-    end = database.write(lambda tx: tasks.lost(tx, NS, ID, guess))
+    end = database.write(lambda tx: tasks.lost(tx, NS, ID, guess, "its shim died"))
     assert end == (END if known else guess)
     assert [event.topic for event in told] == ["/tasks/exit", "/tasks/delete"]
     assert told[1].event is not None
@@ -140,4 +140,4 @@ def test_an_event_of_an_unknown_task_is_told(database: Database, told: list[Enve
     """After the delete of a task its last events may still be on their way."""
     database.write(lambda tx: tasks.remove(tx, NS, ID))
     assert database.write(lambda tx: tasks.take_event(tx, exit_event()))
-    assert database.read(lambda connection: tasks.exit_of(connection, NS, ID, "")) is None
+    assert database.read(lambda connection: exits.of(connection, NS, ID, "")) is None
