@@ -28,6 +28,8 @@ _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
 _libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 _libc.syncfs.argtypes = (ctypes.c_int,)
 _libc.unshare.argtypes = (ctypes.c_int,)
+_libc.inotify_init1.argtypes = (ctypes.c_int,)
+_libc.inotify_add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
 _libc.syscall.restype = ctypes.c_long
 
 
@@ -71,6 +73,17 @@ def syncfs(descriptor: int, path: str) -> None:
 def unshare(flags: int) -> None:
     """unshare(2) for the calling thread."""
     checked(_libc.unshare(flags), f"unshare {flags:#x}")
+
+
+def inotify(path: str, mask: int) -> int:
+    """inotify_init1(2) with one watch on `path`: a descriptor that does not block."""
+    descriptor = checked(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify_init1")
+    try:
+        checked(_libc.inotify_add_watch(descriptor, os.fsencode(path), mask), "inotify_add_watch", path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def syscall(number: int, *arguments: object, call: str, path: str | os.PathLike[str] | None = None) -> int:

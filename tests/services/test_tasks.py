@@ -201,8 +201,17 @@ async def test_what_comes_later_says_so(api: Api) -> None:
 
 
 async def test_metrics_filter(api: Api) -> None:
+    """Tasks 4.3, 8.30: one entry with its id, none for a task that has ended."""
     await api.running("c1", "sleep", "1000")
     assert len((await api.Metrics(pb.MetricsRequest(filters=["id==other"]))).metrics) == 0
+    for filters in ([], ["id==c1"], [f"namespace=={NAMESPACE}", "id==other"]):
+        (metric,) = (await api.Metrics(pb.MetricsRequest(filters=filters))).metrics
+        assert metric.id == "c1"
+        assert metric.data.type_url.startswith("io.containerd.cgroups.v")
+        assert metric.timestamp.seconds > 0
+    await api.Kill(pb.KillRequest(container_id="c1", signal=9))
+    await api.Wait(pb.WaitRequest(container_id="c1"))
+    assert len((await api.Metrics(pb.MetricsRequest())).metrics) == 0
     await refused(api.Metrics(pb.MetricsRequest(filters=["id="])), 3, "")
 
 

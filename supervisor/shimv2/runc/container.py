@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from supervisor.errors import InvalidArgument, NotFound, SupervisorError
+from supervisor.kernel.cgroup import Cgroup, cgroup_of
 from supervisor.model.mount import Mount
 from supervisor.shimv2.runc import bundle as files
 from supervisor.shimv2.runc import happenings, options, rootfs
 from supervisor.shimv2.runc.iofactory import IOFactory
 from supervisor.shimv2.runc.loop import Loop
 from supervisor.shimv2.runc.members import Members
+from supervisor.shimv2.runc.memory import MemoryTeller
 from supervisor.shimv2.runc.options import Options
 from supervisor.shimv2.runc.process import NO_EXIT, Process, State, Verb
 from supervisor.shimv2.runc.reaper import Exit, Reaper
@@ -59,6 +61,8 @@ class Container:
         owner = (chosen.io_uid, chosen.io_gid)
         self._io = IOFactory(around.loop, around.reaper, around.namespace, owner)
         self._private_pids = True
+        self._cgroup: Cgroup | None = None
+        self._memory = MemoryTeller(container_id, around.loop, around.tell)
 
     def create(self, mounts: Sequence[Mount], register: Callable[[], None]) -> None:
         """Mount the root, have the runtime create the container, connect its streams.
@@ -143,6 +147,12 @@ class Container:
         execs = self.members.exec_ids_by_pid()
         return {pid: execs.get(pid, "") for pid in self._runtime.pids(self.id)}
 
+    def cgroup(self) -> Cgroup:
+        """Where the kernel counts what the container uses; raises NotFound when it counts no longer."""
+        if self._cgroup is None or self.init.reaped is not None:
+            raise NotFound("cgroup does not exist")
+        return self._cgroup
+
     def resize(self, process: Process, width: int, height: int) -> None:
         """Set the size of a process's terminal; without one nothing happens."""
         with self.members.lock:
@@ -178,6 +188,7 @@ class Container:
             self.members.remove(process)
 
     def _delete_from_runtime(self) -> Exit:
+        self._memory.end()
         if self.init.state is State.CREATED:
             self.members.forget_init(partial(self._runtime.delete, self.id))
             self._drain(self.init)
@@ -200,8 +211,19 @@ class Container:
             io.release()
         undo.callback(self._undo_create)
         self.init.pid = files.read_pid(pid_file)
+        self._find_cgroup(undo)
         io.begin()
         self.init.io = io
+
+    def _find_cgroup(self, undo: ExitStack) -> None:
+        """Remember it while init has not run: later init may have moved itself."""
+        try:
+            self._cgroup = cgroup_of(self.init.pid)
+        except OSError as error:
+            log.warning("the cgroup of container %s was not found: %s", self.id, error)
+            return
+        self._memory.begin(self._cgroup)
+        undo.callback(self._memory.end)
 
     def _undo_create(self) -> None:
         try:
@@ -248,6 +270,7 @@ class Container:
 
     def _ended(self, process: Process, exit_: Exit) -> None:
         self._around.loop.call(process.io.process_ended)
+        self._memory.look()
         self.members.reaped(process, exit_)
         if process is self.init and self._must_clear():
             threading.Thread(target=self._clear_and_record, name="exit", daemon=True).start()

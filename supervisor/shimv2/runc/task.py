@@ -54,7 +54,7 @@ class TaskService:
             "CloseIO": Method(task.CloseIORequest, self.close_io, inline=True),
             "Update": Method(task.UpdateTaskRequest, self.update),
             "Wait": Method(task.WaitRequest, self.wait, inline=True),
-            "Stats": Method(task.StatsRequest, self.stats, inline=True),
+            "Stats": Method(task.StatsRequest, self.stats),
             "Connect": Method(task.ConnectRequest, self.connect, inline=True),
             "Shutdown": Method(task.ShutdownRequest, self.shutdown, inline=True),
         }
@@ -186,8 +186,11 @@ class TaskService:
         raise Unimplemented(f"checkpoint of {request.id}: this shim does not checkpoint")
 
     def stats(self, request: task.StatsRequest, _call: Call) -> task.StatsResponse:
-        """Not offered yet."""
-        raise Unimplemented(f"metrics of {request.id}: this shim does not read them yet")
+        """What a container uses."""
+        from supervisor.shimv2.runc.metrics import metrics_of
+
+        container = self._container(request.id)
+        return task.StatsResponse(stats=pack(metrics_of(container.cgroup(), container.init.pid)))
 
     def connect(self, request: task.ConnectRequest, _call: Call) -> task.ConnectResponse:
         """Who serves, and the pid of a container, 0 for an unknown one."""

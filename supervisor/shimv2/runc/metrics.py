@@ -1,0 +1,47 @@
+"""The figures of a container, for Stats (containerd: runc/container.go `Cgroup`; contract: tasks 3.8).
+
+Imported with the first Stats: a shim that nobody asks does not pay for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from google.protobuf.message import Message
+
+from supervisor.kernel.cgroup import Cgroup
+
+_COUNTERS = (
+    *("rx_bytes", "rx_packets", "rx_errors", "rx_dropped", "", "", "", ""),
+    *("tx_bytes", "tx_packets", "tx_errors", "tx_dropped", "", "", "", ""),
+)
+"""The columns of /proc/PID/net/dev behind the interface's name; the empty ones are not sent."""
+
+
+def metrics_of(cgroup: Cgroup, pid: int) -> Message:
+    """The message of the version that the host has, with the network of `pid` if it has its own."""
+    if cgroup.is_unified:
+        from supervisor.shimv2.runc import metrics_v2
+
+        return metrics_v2.metrics(cgroup, interfaces(pid))
+    from supervisor.shimv2.runc import metrics_v1
+
+    return metrics_v1.metrics(cgroup, interfaces(pid))
+
+
+def interfaces(pid: int) -> Iterator[tuple[str, dict[str, int]]]:
+    """Name and counters of each interface but the loopback; none in the host's own namespace."""
+    try:
+        if os.path.samefile(f"/proc/{pid}/ns/net", "/proc/self/ns/net"):
+            return
+        with open(f"/proc/{pid}/net/dev", encoding="ascii") as file:
+            lines = file.read().splitlines()[2:]
+    except OSError:
+        return
+    for line in lines:
+        name, _, figures = line.partition(":")
+        counters = dict(zip(_COUNTERS, map(int, figures.split())))
+        counters.pop("", None)
+        if name.strip() != "lo":
+            yield name.strip(), counters
