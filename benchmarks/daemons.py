@@ -37,7 +37,7 @@ def running(name: str, parent: Path, wrapper: tuple[str, ...] = ()) -> Iterator[
 
     `wrapper` is a command to start it with, for instance a profiler.
     """
-    folder = parent / name
+    folder = parent / ("ours" if name == OURS else "theirs")  # short: sockets' paths are limited
     folder.mkdir()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

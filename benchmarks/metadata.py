@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--parent", type=Path, help="folder below which the daemons' folders are made")
     options = parser.parse_args()
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=options.parent)))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="b-", dir=options.parent)))
         names = (OURS, options.vs) if options.vs else (OURS,)
         _measure({name: stack.enter_context(running(name, folder)) for name in names}, options)
 

@@ -28,7 +28,7 @@ class StringMap(TypeDecorator[Mapping[str, str]]):
 
     def process_bind_param(self, value: Mapping[str, str] | None, dialect: Dialect) -> str:
         """Encode."""
-        return json.dumps(dict(value or {}), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return _encode(dict(value)) if value else "{}"
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Mapping[str, str]:
         """Decode."""
@@ -61,8 +61,9 @@ class AnyMap(TypeDecorator[Mapping[str, Any]]):
 
     def process_bind_param(self, value: Mapping[str, Any] | None, dialect: Dialect) -> str:
         """Encode."""
-        packed = {k: [v.type_url, base64.b64encode(v.value).decode()] for k, v in (value or {}).items()}
-        return json.dumps(packed, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        if not value:
+            return "{}"
+        return _encode({k: [v.type_url, base64.b64encode(v.value).decode()] for k, v in value.items()})
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Mapping[str, Any]:
         """Decode."""
@@ -71,7 +72,6 @@ class AnyMap(TypeDecorator[Mapping[str, Any]]):
         return {k: Any(url, base64.b64decode(data)) for k, (url, data) in json.loads(value).items()}
 
 
-# The column kinds that recur. Instants are nanoseconds since 1970, as in supervisor.model.instant.
 class Mounts(TypeDecorator[Sequence[Mount]]):
     """Mounts as a JSON array of objects."""
 
@@ -110,6 +110,7 @@ def _mount(item: Mapping[str, Anything]) -> Mount:
     return Mount(item["type"], item["source"], tuple(item["options"]), item["target"])
 
 
+# The column kinds that recur. Instants are nanoseconds since 1970, as in supervisor.model.instant.
 Key = Annotated[str, mapped_column(Text, primary_key=True)]
 RowId = Annotated[int, mapped_column(Integer, primary_key=True, autoincrement=True)]
 Labels = Annotated[Mapping[str, str], mapped_column(StringMap)]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any as Anything
 
 from google.protobuf.any_pb2 import Any as AnyMessage
-from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from supervisor.api.events.container_pb2 import ContainerCreate, ContainerDelete, ContainerUpdate
@@ -16,6 +16,7 @@ from supervisor.metadata import edges, namespaces
 from supervisor.metadata.database import Transaction
 from supervisor.metadata.edges import Edge, Node
 from supervisor.metadata.schema import ContainerRow
+from supervisor.metadata.statements import Prepared, Row
 from supervisor.model import container as rules
 from supervisor.model.container import Container, Runtime
 from supervisor.model.fieldmask import MaskPath
@@ -24,18 +25,19 @@ from supervisor.model.identifiers import Namespace, stored_labels
 from supervisor.model.predicate import predicate
 
 _COLUMNS = ContainerRow.__table__.columns
-# Statements are built once: building one costs more than running it.
 _THIS = and_(ContainerRow.namespace == bindparam("in_namespace"), ContainerRow.id == bindparam("of_id"))
-_GET = select(*_COLUMNS).where(_THIS)
-_FIND = select(*_COLUMNS).where(ContainerRow.namespace == bindparam("in_namespace")).order_by(ContainerRow.id)
-_INSERT = insert(ContainerRow).on_conflict_do_nothing()
-_UPDATE = update(ContainerRow).where(_THIS)
-_DELETE = delete(ContainerRow).where(_THIS)
+_GET = Prepared(select(*_COLUMNS).where(_THIS))
+_FIND = Prepared(
+    select(*_COLUMNS).where(ContainerRow.namespace == bindparam("in_namespace")).order_by(ContainerRow.id)
+)
+_INSERT = Prepared(insert(ContainerRow).on_conflict_do_nothing())
+_UPDATE = Prepared(update(ContainerRow).where(_THIS))
+_DELETE = Prepared(delete(ContainerRow).where(_THIS))
 
 
 def get(connection: Connection, namespace: Namespace, id_: str) -> Container:
     """The record of a container; raises NotFound."""
-    row = connection.execute(_GET, _this(namespace, id_)).mappings().one_or_none()
+    row = _GET.one(connection, _this(namespace, id_))
     if row is None:
         raise NotFound(f'container "{id_}" in namespace "{namespace}"')
     return _value(row)
@@ -44,7 +46,7 @@ def get(connection: Connection, namespace: Namespace, id_: str) -> Container:
 def find(connection: Connection, namespace: Namespace, filters: Sequence[Filter] = ()) -> list[Container]:
     """The containers that pass the filters, in byte order of their ids."""
     wanted = predicate(filters)
-    found = map(_value, connection.execute(_FIND, {"in_namespace": namespace}).mappings())
+    found = map(_value, _FIND.rows(connection, {"in_namespace": namespace}))
     return [container for container in found if wanted(container.field)]
 
 
@@ -53,7 +55,7 @@ def create(tx: Transaction, namespace: Namespace, container: Container) -> Conta
     rules.validate(container)
     stored = replace(container, labels=stored_labels(container.labels), created_at=tx.now, updated_at=tx.now)
     namespaces.touch(tx, namespace)
-    if not tx.execute(_INSERT, _values(namespace, stored)).rowcount:
+    if not _INSERT.run(tx.connection, _values(namespace, stored)).rowcount:
         raise AlreadyExists(f'container "{stored.id}"')
     edges.add(tx, _node(namespace, stored.id), _edges(stored))
     runtime = ContainerCreate.Runtime(name=stored.runtime.name)
@@ -70,7 +72,7 @@ def change(
     """Update the fields of `mask`, or all; returns the result. Raises NotFound, InvalidArgument."""
     result = replace(rules.updated(get(tx.connection, namespace, given.id), given, mask), updated_at=tx.now)
     rules.validate(result)
-    tx.execute(_UPDATE, {**_values(namespace, result), **_this(namespace, result.id)})
+    _UPDATE.run(tx.connection, {**_values(namespace, result), **_this(namespace, result.id)})
     edges.replace(tx, _node(namespace, result.id), _edges(result))
     event = ContainerUpdate(
         id=result.id, image=result.image, labels=result.labels, snapshot_key=result.snapshot_key
@@ -81,9 +83,10 @@ def change(
 
 def remove(tx: Transaction, namespace: Namespace, id_: str) -> None:
     """Delete a record; whether a task still runs is not asked, as in containerd. Raises NotFound."""
-    if not tx.execute(_DELETE, _this(namespace, id_)).rowcount:
+    if not _DELETE.run(tx.connection, _this(namespace, id_)).rowcount:
         raise NotFound(f'container "{id_}" in namespace "{namespace}"')
     edges.drop(tx, _node(namespace, id_))
+    tx.freed = True
     tx.emit(namespace, "/containers/delete", ContainerDelete(id=id_))
 
 
@@ -120,7 +123,7 @@ def _values(namespace: Namespace, container: Container) -> dict[str, Anything]:
     }
 
 
-def _value(row: RowMapping) -> Container:
+def _value(row: Row) -> Container:
     return Container(
         id=row["id"],
         runtime=Runtime(row["runtime_name"], row["runtime_options"]),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -21,12 +22,13 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engine, event, insert
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from supervisor.errors import Internal, ResourceExhausted, SupervisorError, Unavailable
 from supervisor.metadata import migrate
 from supervisor.metadata.schema import EventRow
+from supervisor.metadata.statements import Prepared, driver
 from supervisor.model import instant
 from supervisor.model.any import Any
 from supervisor.model.event import Envelope
@@ -34,6 +36,10 @@ from supervisor.model.instant import Nanoseconds
 
 T = TypeVar("T")
 Told = Callable[[Sequence[Envelope]], None]
+Observed = Callable[[int, int], None]
+"""Is told of the writes of a commit: how many, and how many of them freed something (contract 11.4)."""
+
+_JOURNAL = Prepared(insert(EventRow), ("timestamp", "namespace", "topic", "event", "recorded_at"))
 
 MAX_BATCH = 256
 """Closures that share one commit at most; bounds how long the first of them waits."""
@@ -49,11 +55,18 @@ PRAGMAS = (
 
 @dataclass(slots=True)
 class Transaction:
-    """What a write is given: the connection, one instant for all its times, and the journal."""
+    """What a write is given: the connection, one instant for all its times, and the journal.
+
+    `known` are namespaces that are in the store for certain, `touched` those that this write made sure of.
+    """
 
     connection: Connection
+    known: set[str] = field(default_factory=set)
     now: Nanoseconds = field(default_factory=instant.now)
     events: list[Envelope] = field(default_factory=list)
+    freed: bool = False  # it deleted what may have kept other things: collection is due
+    counted: bool = True  # it is a change of a client's, not one of collection
+    touched: set[str] = field(default_factory=set)
 
     def execute(self, statement: Executable, parameters: Anything = None) -> CursorResult[Anything]:
         """Run one statement."""
@@ -73,10 +86,9 @@ class Transaction:
             "event": envelope.event,
             "recorded_at": self.now,
         }
-        row = self.execute(insert(EventRow), values).inserted_primary_key
-        assert row is not None
+        number = _JOURNAL.run(self.connection, values).lastrowid or 0
         self.events.append(
-            Envelope(envelope.timestamp, envelope.namespace, envelope.topic, envelope.event, row[0])
+            Envelope(envelope.timestamp, envelope.namespace, envelope.topic, envelope.event, number)
         )
 
 
@@ -101,6 +113,10 @@ class Database:
         """Open or create the file at `path`; raises SupervisorError when it cannot be used."""
         self._path = path
         self._told: Told = lambda events: None
+        self._settled: list[Callable[[], None]] = []
+        self._observed: Observed = lambda writes, deletions: None
+        self._writes = self._deletions = 0
+        self._known: set[str] = set()
         self._jobs: queue.SimpleQueue[_Job[Anything] | None] = queue.SimpleQueue()
         self._closed = False
         with _translating(f"open the store {path}"):
@@ -109,12 +125,21 @@ class Database:
             self._connection = self._writer.connect()
             migrate.upgrade(self._connection)
         self._readers = _engine(path, read_only=True)
+        self._idle: deque[Connection] = deque()
         self._thread = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
         self._thread.start()
 
     def tell(self, told: Told) -> None:
         """Have `told` called, on the writer's thread and in order, with the events of each commit."""
         self._told = told
+
+    def settled(self, settled: Callable[[], None]) -> None:
+        """Have `settled` called, on the writer's thread, after all futures of a commit are settled."""
+        self._settled.append(settled)
+
+    def observe(self, observed: Observed) -> None:
+        """Have `observed` called, on the writer's thread, with how many writes each commit had."""
+        self._observed = observed
 
     def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
         """Queue a write. Its future settles once the commit is on disk, or with the error it raised."""
@@ -130,8 +155,15 @@ class Database:
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run reads on one consistent view of the store."""
-        with _translating("read the store"), self._readers.connect() as connection:
-            return work(connection)
+        with _translating("read the store"):
+            connection = self._reader()
+            try:
+                driver(connection).execute("BEGIN")
+                return work(connection)
+            finally:
+                connection.rollback()
+                driver(connection).rollback()
+                self._idle.append(connection)
 
     def close(self) -> None:
         """Commit what was queued, then close; readers first."""
@@ -140,7 +172,8 @@ class Database:
         self._closed = True
         self._jobs.put(None)
         self._thread.join()
-        self._readers.dispose()
+        while self._idle:
+            self._idle.pop().close()
         self._connection.close()
         self._writer.dispose()
 
@@ -149,6 +182,13 @@ class Database:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _reader(self) -> Connection:
+        """A connection that nobody uses now; there are as many as there were readers at once."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._readers.connect()
 
     def _write_loop(self) -> None:
         while True:
@@ -171,28 +211,54 @@ class Database:
         return batch, True
 
     def _commit(self, batch: list[_Job[Anything]]) -> None:
-        events: list[Envelope] = []
         try:
-            with _translating("write to the store"), self._connection.begin():
-                for job in batch:
-                    events += self._run(job)
+            with _translating("write to the store"), self._transaction():
+                events = [event for job in batch for event in self._run(job)]
         except BaseException as error:
+            self._known.clear()
             for job in batch:
                 job.error = job.error or error
         else:
             if events:
                 self._told(events)
+            if self._writes:
+                self._observed(self._writes, self._deletions)
+        self._writes = self._deletions = 0
         for job in batch:
             job.settle()
+        for settled in self._settled:
+            settled()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        raw = driver(self._connection)
+        raw.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            raw.commit()
+        finally:
+            # SQLAlchemy may have begun one of its own within ours, as it does at its first statement.
+            self._connection.rollback()
+            raw.rollback()
 
     def _run(self, job: _Job[Anything]) -> list[Envelope]:
-        transaction = Transaction(self._connection)
+        transaction = Transaction(self._connection, self._known)
+        raw = driver(self._connection)
+        raw.execute("SAVEPOINT job")
         try:
-            with _translating("write to the store"), self._connection.begin_nested():
+            with _translating("write to the store"):
                 job.outcome = job.work(transaction)
         except BaseException as error:
             job.error = error
-            return []
+            if not raw.in_transaction:  # SQLite gave up all of it, as it does when the disk is full
+                raise
+            raw.execute("ROLLBACK TO job")
+            transaction.events.clear()
+        else:
+            self._known |= transaction.touched
+            self._writes += transaction.counted
+            self._deletions += transaction.freed
+        raw.execute("RELEASE job")
         return transaction.events
 
 
@@ -200,9 +266,7 @@ def _engine(path: Path, *, read_only: bool) -> Engine:
     engine = create_engine(
         f"sqlite:///{path}",
         connect_args={"check_same_thread": False, "timeout": 10},
-        poolclass=QueuePool,
-        pool_size=8 if read_only else 1,
-        max_overflow=64 if read_only else 0,
+        poolclass=NullPool,  # the readers' connections are kept by the Database
     )
 
     @event.listens_for(engine, "connect")
@@ -216,7 +280,8 @@ def _engine(path: Path, *, read_only: bool) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        if not driver(connection).in_transaction:
+            connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
 
@@ -233,18 +298,22 @@ _SQLITE_ERRORS: tuple[tuple[str, type[SupervisorError], str], ...] = (
 
 @contextmanager
 def _translating(attempt: str) -> Iterator[None]:
-    """Turn SQLAlchemy's errors into ours; what the closures raise themselves passes through."""
+    """Turn SQLite's and SQLAlchemy's errors into ours; what the closures raise themselves passes through."""
     try:
         yield
-    except IntegrityError as error:
-        raise Internal(
-            f"{attempt}: {error.orig}: a rule of the schema was broken; please report this"
-        ) from error
     except DBAPIError as error:
-        text = str(error.orig)
-        for sign, cls, advice in _SQLITE_ERRORS:
-            if sign in text:
-                raise cls(f"{attempt}: {text}: {advice}") from error
-        raise Internal(f"{attempt}: {text}") from error
+        raise _translated(attempt, error.orig or error) from error
+    except sqlite3.Error as error:
+        raise _translated(attempt, error) from error
     except SQLAlchemyError as error:
         raise Internal(f"{attempt}: {error}") from error
+
+
+def _translated(attempt: str, error: BaseException) -> SupervisorError:
+    text = str(error)
+    if isinstance(error, sqlite3.IntegrityError):
+        return Internal(f"{attempt}: {text}: a rule of the schema was broken; please report this")
+    for sign, cls, advice in _SQLITE_ERRORS:
+        if sign in text:
+            return cls(f"{attempt}: {text}: {advice}")
+    return Internal(f"{attempt}: {text}")

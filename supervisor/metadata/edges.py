@@ -13,6 +13,7 @@ from sqlalchemy import and_, bindparam, delete, insert
 
 from supervisor.metadata.database import Transaction
 from supervisor.metadata.schema import EdgeRow
+from supervisor.metadata.statements import Prepared
 
 CONTENT = "content"
 INGEST = "ingest"
@@ -20,8 +21,8 @@ IMAGE = "image"
 CONTAINER = "container"
 LEASE = "lease"
 SANDBOX = "sandbox"
-SNAPSHOT_PREFIX = "snapshot/"
 MOUNT = "mount"
+SNAPSHOT_PREFIX = "snapshot/"
 
 HOLDS = "lease"
 TARGET = "target"
@@ -50,8 +51,8 @@ LEAVING = and_(
 """The condition for edges out of a node; its parameters are `leaving(node)`."""
 
 # Statements are built once: building one costs more than running it.
-_INSERT = insert(EdgeRow)
-_DROP = delete(EdgeRow).where(LEAVING)
+_INSERT = Prepared(insert(EdgeRow))
+_DROP = Prepared(delete(EdgeRow).where(LEAVING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def add(tx: Transaction, node: Node, edges: Iterable[Edge]) -> None:
     """Write the edges of a node that has none yet."""
     rows = [_row(node, edge) for edge in _merged(edges)]
     if rows:
-        tx.execute(_INSERT, rows)
+        _INSERT.run_many(tx.connection, rows)
 
 
 def replace(tx: Transaction, node: Node, edges: Iterable[Edge]) -> None:
@@ -98,7 +99,7 @@ def replace(tx: Transaction, node: Node, edges: Iterable[Edge]) -> None:
 
 def drop(tx: Transaction, node: Node) -> None:
     """Forget the edges out of `node`; what still points at it stays and is harmless."""
-    tx.execute(_DROP, leaving(node))
+    _DROP.run(tx.connection, leaving(node))
 
 
 def leaving(node: Node) -> dict[str, str]:

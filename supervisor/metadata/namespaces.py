@@ -24,7 +24,10 @@ from supervisor.metadata.schema import (
     SandboxRow,
     SnapshotRow,
 )
+from supervisor.metadata.statements import Prepared
 from supervisor.model.identifiers import Namespace, check_labels, stored_labels
+
+_TOUCH = Prepared(insert(NamespaceRow).on_conflict_do_nothing())
 
 
 def get(connection: Connection, name: str) -> Mapping[str, str]:
@@ -41,7 +44,9 @@ def all_labels(connection: Connection) -> Sequence[tuple[Namespace, Mapping[str,
 
 def touch(tx: Transaction, name: Namespace) -> None:
     """Make the namespace if it is not there: part of every write into it."""
-    tx.execute(insert(NamespaceRow).on_conflict_do_nothing(), {"name": name, "labels": {}})
+    if name not in tx.known:
+        _TOUCH.run(tx.connection, {"name": name, "labels": {}})
+        tx.touched.add(name)
 
 
 def create(tx: Transaction, name: Namespace, labels: Mapping[str, str]) -> None:
@@ -82,6 +87,8 @@ def remove(tx: Transaction, name: str) -> None:
     for table in (LeaseRow, IngestRow, SandboxRow, EdgeRow):
         tx.execute(delete(table).where(table.namespace == name))
     tx.execute(delete(NamespaceRow).where(NamespaceRow.name == name))
+    tx.known.discard(name)
+    tx.touched.discard(name)
     tx.emit(name, "/namespaces/delete", NamespaceDelete(name=name))
 
 

@@ -26,7 +26,7 @@ class Containers(rpc.ContainersServicer):
 
     async def Get(self, request: pb.GetContainerRequest, context: Context) -> pb.GetContainerResponse:
         """One record."""
-        found = await self._store.read(containers.get, namespace_of(context), request.id)
+        found = self._store.look_up(containers.get, namespace_of(context), request.id)
         return pb.GetContainerResponse(container=_message(found))
 
     async def List(self, request: pb.ListContainersRequest, context: Context) -> pb.ListContainersResponse:

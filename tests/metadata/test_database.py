@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import insert, select, text
+from sqlalchemy import Connection, insert, select, text
 
-from supervisor.errors import FailedPrecondition, Internal, Unavailable
+from supervisor.errors import FailedPrecondition, Internal, ResourceExhausted, Unavailable
 from supervisor.metadata import namespaces
 from supervisor.metadata.database import Database, Transaction
 from supervisor.metadata.schema import Base, NamespaceRow
+from supervisor.metadata.statements import Prepared
 from supervisor.model.identifiers import namespace
 
 
@@ -90,3 +91,54 @@ def test_the_file_and_its_log_are_for_the_daemon_only(database: Database, tmp_pa
     database.write(lambda tx: namespaces.touch(tx, namespace("blue")))
     modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.glob("metadata.db*")}
     assert modes == dict.fromkeys(("metadata.db", "metadata.db-wal", "metadata.db-shm"), 0o600)
+
+
+def test_a_namespace_that_goes_and_comes_in_one_commit(database: Database) -> None:
+    """What is known of namespaces is not believed beyond a removal or a write that failed."""
+    blue, gate = namespace("blue"), threading.Event()
+    database.write(lambda tx: namespaces.touch(tx, blue))
+
+    def block(tx: Transaction) -> None:
+        gate.wait(10)
+
+    def fail(tx: Transaction) -> None:
+        namespaces.touch(tx, namespace("never"))
+        raise Internal("no")
+
+    batch = [database.submit(block), database.submit(lambda tx: namespaces.remove(tx, "blue"))]
+    batch += [database.submit(lambda tx: namespaces.touch(tx, blue)), database.submit(fail)]
+    gate.set()
+    wait(batch, timeout=10)
+    assert names(database) == ["blue"]
+    database.write(lambda tx: namespaces.remove(tx, "blue"))
+    for name in (blue, namespace("never")):
+        database.write(lambda tx, name=name: namespaces.touch(tx, name))
+    assert names(database) == ["blue", "never"]
+
+
+def test_reads_of_one_call_see_one_state_by_prepared_statements_too(database: Database) -> None:
+    query = Prepared(select(NamespaceRow.name))
+
+    def read(connection: Connection) -> tuple[int, int]:
+        before = len(query.rows(connection, {}))
+        database.write(lambda tx: namespaces.touch(tx, namespace("late")))
+        return before, len(query.rows(connection, {}))
+
+    assert database.read(read) == (0, 0)
+
+
+def test_a_full_disk_fails_all_writes_of_the_commit_and_says_why(database: Database) -> None:
+    gate = threading.Event()
+
+    def fill(tx: Transaction) -> None:
+        gate.wait(10)
+        tx.execute(text("PRAGMA max_page_count = 1"))
+        for number in range(10_000):
+            namespaces.create(tx, namespace(f"n{number}"), {"l": "x" * 4000})
+
+    batch = [database.submit(fill), database.submit(lambda tx: namespaces.create(tx, namespace("other"), {}))]
+    gate.set()
+    wait(batch, timeout=60)
+    assert isinstance(batch[0].exception(), ResourceExhausted)
+    database.write(lambda tx: tx.execute(text("PRAGMA max_page_count = 1000000")))
+    assert ("other" in names(database)) is (batch[1].exception() is None)
