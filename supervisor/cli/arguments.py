@@ -12,6 +12,7 @@ from supervisor.cli import (
     events_cmd,
     exec_cmd,
     exits_cmd,
+    gc_cmd,
     images_cmd,
     logs_cmd,
     run_cmd,
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     _kill(commands)
     _rm(commands)
     _events(commands)
+    _gc(commands)
     return top
 
 
@@ -131,6 +133,18 @@ def _ps(commands: Commands) -> None:
     show = _add(commands, "ps", "list containers", containers_cmd.show)
     show.add_argument("-a", "--all", action="store_true", help="also those that do not run")
     show.add_argument("-q", "--quiet", action="store_true", help="ids only")
+
+
+def _gc(commands: Commands) -> None:
+    nouns = commands.add_parser("gc", help="garbage collection: explain, plan, run")
+    verbs = nouns.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    explain = _add(verbs, "explain", "show what keeps an object: the path from a root to it", gc_cmd.explain)
+    kinds = "content, image, container, lease, ingest, sandbox, mount, snapshot/SNAPSHOTTER"
+    explain.add_argument("type", help=kinds)
+    explain.add_argument("key", help="digest, name, id, ref or key")
+    _add(verbs, "plan", "show exactly what a run would remove now, and its size", gc_cmd.plan)
+    run = _add(verbs, "run", "remove what nothing keeps", gc_cmd.run)
+    run.add_argument("plan", nargs="?", help="id of a plan: remove what it lists and nothing else")
 
 
 def _exits(commands: Commands) -> None:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from supervisor.client.channel import Channel
+from supervisor.client.collection import Collection
 from supervisor.client.containers import Containers
 from supervisor.client.content import Content
 from supervisor.client.diffs import Diffs
@@ -55,6 +56,7 @@ class Client:
         self.tasks = Tasks(self._channel)
         self.exits = Exits(self._channel)
         self.introspection = Introspection(self._channel)
+        self.collection = Collection(self._channel)
 
     async def __aenter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -111,6 +111,15 @@ class LocalStore:
         """Remove the ingest of `ref`, also while a writer has it open; raises NotFound."""
         if not ingest.remove(self._folder(ref)):
             raise NotFound(f"ingest of ref {ref}")
+
+    @contextmanager
+    def idle(self, ref: str) -> Iterator[None]:
+        """Hold everybody off opening the ingest of `ref`; raises Unavailable while a writer has it open."""
+        self._refs.acquire(ref)
+        try:
+            yield
+        finally:
+            self._refs.release(ref)
 
     def sweep(self, keep: frozenset[str]) -> int:
         """Remove what a crash left: half-made names, and ingests whose ref is not in `keep`.

@@ -14,6 +14,7 @@ METADATA = "io.containerd.metadata.v1"
 CONTENT = "io.containerd.content.v1"
 SNAPSHOTTER = "io.containerd.snapshotter.v1"
 EVENT = "io.containerd.event.v1"
+GC = "io.containerd.gc.v1"
 SERVICE = "io.containerd.service.v1"
 DIFFER = "io.containerd.differ.v1"
 MOUNT_MANAGER = "io.containerd.mount-manager.v1"
@@ -30,6 +31,7 @@ BUILTINS = (
     Plugin(METADATA, "bolt", f"{_PARTS}:metadata", (EVENT,), essential=True),
     Plugin(SERVICE, "content-service", f"{_PARTS}:content", (METADATA, CONTENT)),
     Plugin(SERVICE, "snapshots-service", f"{_PARTS}:snapshots", (METADATA, SNAPSHOTTER)),
+    Plugin(GC, "scheduler", f"{_PARTS}:scheduler", (METADATA, SERVICE)),
     Plugin(DIFFER, "walking", f"{_PARTS}:differ", (METADATA,)),
     Plugin(MOUNT_MANAGER, "bolt", f"{_PARTS}:mount_manager", (METADATA,)),
     Plugin(SANDBOX_STORE, "local", f"{_PARTS}:sandbox_store", (METADATA,)),
@@ -37,8 +39,9 @@ BUILTINS = (
     Plugin(TTRPC, "events", f"{_PARTS}:shim_events", (METADATA,)),
     Plugin(GRPC, "namespaces", f"{_SERVICES}:namespaces", (METADATA,)),
     Plugin(GRPC, "containers", f"{_SERVICES}:containers", (METADATA,)),
-    Plugin(GRPC, "images", f"{_SERVICES}:images", (METADATA,)),
-    Plugin(GRPC, "leases", f"{_SERVICES}:leases", (METADATA,)),
+    Plugin(GRPC, "images", f"{_SERVICES}:images", (METADATA, GC)),
+    Plugin(GRPC, "leases", f"{_SERVICES}:leases", (METADATA, GC)),
+    Plugin(GRPC, "gc", f"{_SERVICES}:gc", (GC,)),
     Plugin(GRPC, "content", f"{_SERVICES}:content", (SERVICE,)),
     Plugin(GRPC, "snapshots", f"{_SERVICES}:snapshots", (SERVICE,)),
     Plugin(GRPC, "mounts", f"{_SERVICES}:mounts", (MOUNT_MANAGER,)),

@@ -131,6 +131,21 @@ class Events:
 
 
 @dataclass(frozen=True, slots=True)
+class Gc:
+    """When garbage is collected, with containerd's settings; delays in seconds.
+
+    Runs take `pause_threshold` of the time at most. One follows `deletion_threshold` deletions after
+    `schedule_delay` (0: at the end of the pause), or `mutation_threshold` changes (0: never).
+    """
+
+    pause_threshold: float = 0.02
+    deletion_threshold: int = 0
+    mutation_threshold: int = 100
+    schedule_delay: float = 0.0
+    startup_delay: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings."""
 
@@ -145,6 +160,7 @@ class Config:
     timeouts: Timeouts = Timeouts()
     tasks: Tasks = Tasks()
     events: Events = Events()
+    gc: Gc = Gc()
 
 
 def load(path: Path | None) -> Config:

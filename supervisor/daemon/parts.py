@@ -13,6 +13,8 @@ from supervisor.blocking import in_background, in_thread
 from supervisor.content.local import LocalStore
 from supervisor.daemon.plugins import Context, Part
 from supervisor.events.exchange import Exchange
+from supervisor.gc.collector import Collector
+from supervisor.gc.schedule import Settings
 from supervisor.metadata import content_reconcile, events
 from supervisor.metadata.blobs import Sharing
 from supervisor.metadata.content_store import ContentStore
@@ -22,6 +24,7 @@ from supervisor.metadata.snapshots import Snapshots
 from supervisor.metadata.store import Store
 from supervisor.oci.platform import host
 from supervisor.services import ttrpc_events
+from supervisor.services.scheduler import Scheduler
 from supervisor.shimv2.manager import Manager
 from supervisor.shimv2.settings import ShimSettings, Timeouts
 from supervisor.snapshots.native import NativeSnapshotter
@@ -96,6 +99,21 @@ async def snapshots(context: Context) -> Part:
     made = Snapshots(context.get(Store).database, drivers, later=in_background)
     await in_thread(made.reconcile)
     return Part(made)
+
+
+async def scheduler(context: Context) -> Part:
+    """Collects garbage."""
+    store = context.get(ContentStore)
+    collector = Collector(store, context.get(Snapshots))
+    settings = Settings(**asdict(context.config.gc))
+    made = await context.stack.enter_async_context(Scheduler(collector, store.database, settings))
+    exports = {
+        "PauseThreshold": f"{settings.pause_threshold:g}",
+        "DeletionThreshold": str(settings.deletion_threshold),
+        "MutationThreshold": str(settings.mutation_threshold),
+        "ScheduleDelay": f"{settings.schedule_delay:g}s",
+    }
+    return Part(made, exports=exports)
 
 
 async def differ(context: Context) -> Part:

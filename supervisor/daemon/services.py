@@ -19,7 +19,7 @@ from supervisor.api.services.mounts.v1 import mounts_pb2_grpc
 from supervisor.api.services.namespaces.v1 import namespace_pb2_grpc
 from supervisor.api.services.sandbox.v1 import sandbox_pb2_grpc
 from supervisor.api.services.snapshots.v1 import snapshots_pb2_grpc
-from supervisor.api.services.supervisor import exits_pb2_grpc
+from supervisor.api.services.supervisor import exits_pb2_grpc, gc_pb2_grpc
 from supervisor.api.services.tasks.v1 import tasks_pb2_grpc
 from supervisor.api.services.version.v1 import version_pb2_grpc
 from supervisor.blocking import in_thread
@@ -38,6 +38,7 @@ from supervisor.services.content import Content
 from supervisor.services.diff import Diff
 from supervisor.services.events import Events
 from supervisor.services.exits import Exits
+from supervisor.services.gc import Collector
 from supervisor.services.health import Health
 from supervisor.services.images import Images
 from supervisor.services.introspection import Introspection
@@ -46,6 +47,7 @@ from supervisor.services.mounts import Mounts
 from supervisor.services.namespaces import Namespaces
 from supervisor.services.runtime_info import runtime_info
 from supervisor.services.sandbox_store import SandboxStore
+from supervisor.services.scheduler import Scheduler
 from supervisor.services.snapshots import Snapshots
 from supervisor.services.tasks import Tasks
 from supervisor.services.version import Version
@@ -70,14 +72,20 @@ async def containers(context: Context) -> Part:
 
 async def images(context: Context) -> Part:
     """Images."""
-    servicer = Images(context.get(Store))
+    servicer = Images(context.get(Store), context.get(Scheduler))
     return Part(servicer, partial(images_pb2_grpc.add_ImagesServicer_to_server, servicer))
 
 
 async def leases(context: Context) -> Part:
     """Leases."""
-    servicer = Leases(context.get(Store))
+    servicer = Leases(context.get(Store), context.get(Scheduler))
     return Part(servicer, partial(leases_pb2_grpc.add_LeasesServicer_to_server, servicer))
+
+
+async def gc(context: Context) -> Part:
+    """Collection explained, planned and run."""
+    servicer = Collector(context.get(Scheduler))
+    return Part(servicer, partial(gc_pb2_grpc.add_CollectorServicer_to_server, servicer))
 
 
 async def content(context: Context) -> Part:

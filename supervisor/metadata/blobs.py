@@ -19,7 +19,7 @@ from typing import BinaryIO
 from supervisor.content.local import LocalStore
 from supervisor.content.store import Info, StoredBlob
 from supervisor.errors import NotFound
-from supervisor.metadata import content, edges, leases
+from supervisor.metadata import content
 from supervisor.metadata.database import Database
 from supervisor.model.digest import Digest
 from supervisor.model.fieldmask import parse_mask
@@ -80,10 +80,14 @@ class Blobs:
             self.database.write(lambda tx: content.forget(tx, namespace, digest, lease_id))
             self.collect_held(digest)
 
-    def hold(self, namespace: Namespace, digest: str, lease_id: str | None) -> None:
-        """Have the lease of a call hold a blob; raises NotFound for an unknown lease."""
-        if lease_id is not None:
-            self.database.write(lambda tx: leases.attach(tx, namespace, lease_id, edges.CONTENT, digest))
+    def hold(self, namespace: Namespace, digest: str, lease_id: str | None) -> bool:
+        """Have the lease of a call hold a blob; raises NotFound for an unknown lease.
+
+        False when the blob has been collected meanwhile.
+        """
+        if lease_id is None:
+            return True
+        return self.database.write(lambda tx: content.hold(tx, namespace, digest, lease_id))
 
     def shareable_size(self, digest: Digest) -> int | None:
         """Size of a blob that some namespace shares, None when there is none to be had."""

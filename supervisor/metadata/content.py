@@ -139,8 +139,17 @@ def forget(tx: Transaction, namespace: Namespace, digest: Digest, lease_id: str 
     if not tx.execute(_FORGET, _key(namespace, digest)).rowcount:
         raise NotFound(f"content {digest} in namespace {namespace!r}")
     edges.drop(tx, Node(namespace, edges.CONTENT, digest))
+    tx.freed = True
     leases.detach(tx, namespace, lease_id, edges.CONTENT, digest)
     tx.emit(namespace, "/content/delete", ContentDelete(digest=digest))
+
+
+def hold(tx: Transaction, namespace: Namespace, digest: str, lease_id: str | None) -> bool:
+    """Have the lease of a call hold a blob; False when there is none. Raises NotFound for the lease."""
+    if find(tx.connection, namespace, digest) is None:
+        return False
+    leases.attach(tx, namespace, lease_id, edges.CONTENT, digest)
+    return True
 
 
 def _store(tx: Transaction, namespace: Namespace, info: Info) -> None:

@@ -70,9 +70,10 @@ class Ingest:
         """
         if not self._blobs.has(self._namespace, expected):
             return False
-        self._blobs.database.write(lambda tx: self._record_end(tx, expected))
-        self._discard()
-        return True
+        given_up = self._blobs.database.write(lambda tx: self._give_up(tx, expected))
+        if given_up:
+            self._discard()
+        return given_up
 
     def commit(self, total: int, expected: str, labels: Mapping[str, str], media_type: str = "") -> Digest:
         """Make it a blob of the namespace, durably, and close; answers the digest.
@@ -136,6 +137,13 @@ class Ingest:
             )
         self._record_end(tx, blob.digest)
         content.record(tx, self._namespace, blob.digest, blob.size, labels, media_type)
+
+    def _give_up(self, tx: Transaction, expected: str) -> bool:
+        """Asked again here: the blob may have been collected since."""
+        if content.find(tx.connection, self._namespace, expected) is None:
+            return False
+        self._record_end(tx, expected)
+        return True
 
     def _record_end(self, tx: Transaction, digest: str) -> None:
         """In the same transaction the lease holds the blob in place of the ingest."""

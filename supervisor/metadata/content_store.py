@@ -60,8 +60,7 @@ class ContentStore(Blobs):
         """
         if not ref:
             raise InvalidArgument("a write must name a ref")
-        if expected and self.has(namespace, expected):
-            self.hold(namespace, expected, lease_id)
+        if expected and self.has(namespace, expected) and self.hold(namespace, expected, lease_id):
             raise AlreadyExists(f"content {expected} in namespace {namespace!r}")
         shared = self._share(namespace, ref, lease_id, total, expected)
         return shared or self._open_own(namespace, ref, lease_id, total)

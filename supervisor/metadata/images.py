@@ -106,6 +106,7 @@ def remove(
         raise NotFound(f'image "{name}" with target {target_digest}')
     tx.execute(_DELETE, _this(namespace, name))
     edges.drop(tx, _node(namespace, name))
+    tx.freed = True
     leases.detach(tx, namespace, lease_id, edges.IMAGE, name)
     tx.emit(namespace, "/images/delete", ImageDelete(name=name))
 

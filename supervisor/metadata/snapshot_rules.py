@@ -197,6 +197,7 @@ def remove(tx: Transaction, place: Place, key: str, lease: str | None) -> int:
     if children := snapshot_rows.children(tx.connection, record.id):
         raise FailedPrecondition(f'snapshot "{key}" has children; remove {", ".join(children)} first')
     forget(tx, place=place, key=key, number=record.id)
+    tx.freed = True
     leases.detach(tx, place.namespace, lease, place.node_type, key)
     tx.emit(place.namespace, "/snapshot/remove", SnapshotRemove(key=key, snapshotter=place.snapshotter))
     return record.id

@@ -142,6 +142,10 @@ class Snapshots:
         with translating(f'measure snapshot "{key}" of {place.snapshotter}'):
             return driver.usage(layer)
 
+    def hide(self, snapshotter: str, number: int) -> None:
+        """Put the files of a collected snapshot out of sight; `cleanup` deletes them."""
+        _hide(self.driver(snapshotter), number)
+
     def cleanup(self, snapshotter: str) -> None:
         """Delete the files of removed snapshots now."""
         driver = self.driver(snapshotter)

@@ -14,13 +14,16 @@ from supervisor.model.image import MASK_FIELDS, MASK_MAPS, Image, check_name
 from supervisor.model.instant import Nanoseconds
 from supervisor.services import convert
 from supervisor.services.context import Context, lease_of, namespace_of
+from supervisor.services.scheduler import Scheduler
 
 
 class Images(rpc.ImagesServicer):
     """Serves the images of the store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, scheduler: Scheduler | None = None) -> None:
+        """Without a scheduler nothing is collected, so `sync` has nothing to wait for."""
         self._store = store
+        self._scheduler = scheduler
 
     async def Get(self, request: pb.GetImageRequest, context: Context) -> pb.GetImageResponse:
         """One image."""
@@ -54,10 +57,12 @@ class Images(rpc.ImagesServicer):
         return pb.UpdateImageResponse(image=_message(stored))
 
     async def Delete(self, request: pb.DeleteImageRequest, context: Context) -> Empty:
-        """Delete the name; what it stood for is collected later, if nothing else keeps it."""
+        """Delete the name; what it alone kept is collected soon, with `sync` before the answer."""
         await self._store.write(
             images.remove, namespace_of(context), request.name, request.target.digest, lease_of(context)
         )
+        if request.sync and self._scheduler is not None:
+            await self._scheduler.collect()
         return Empty()
 
 

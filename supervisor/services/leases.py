@@ -12,13 +12,16 @@ from supervisor.model.filters import parse_all
 from supervisor.model.lease import Lease, Resource
 from supervisor.services import convert
 from supervisor.services.context import Context, namespace_of
+from supervisor.services.scheduler import Scheduler
 
 
 class Leases(rpc.LeasesServicer):
     """Serves the leases of the store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, scheduler: Scheduler | None = None) -> None:
+        """Without a scheduler nothing is collected, so `sync` has nothing to wait for."""
         self._store = store
+        self._scheduler = scheduler
 
     async def Create(self, request: pb.CreateRequest, context: Context) -> pb.CreateResponse:
         """Make a lease, under an id of our own when the request names none."""
@@ -27,8 +30,10 @@ class Leases(rpc.LeasesServicer):
         return pb.CreateResponse(lease=_message(stored))
 
     async def Delete(self, request: pb.DeleteRequest, context: Context) -> Empty:
-        """Delete a lease; what it held is collected later, if nothing else keeps it."""
+        """Delete a lease; what it alone held is collected soon, with `sync` before the answer."""
         await self._store.write(leases.remove, namespace_of(context), request.id)
+        if request.sync and self._scheduler is not None:
+            await self._scheduler.collect()
         return Empty()
 
     async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:

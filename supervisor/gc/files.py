@@ -1,0 +1,94 @@
+"""What lies on disk for collected objects: held while their rows go, and removed afterwards.
+
+    content    the digest's lock is held over row and file, so a commit of the same blob comes before or after
+    ingests    one that a writer has open is left for a later run; its ref is held for the others
+    snapshots  numbers are never used again, so nothing needs to be held
+
+A file whose removal fails is logged: its row is gone, so the next start collects it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+
+from supervisor.errors import NotFound, SupervisorError, Unavailable
+from supervisor.gc.candidate import Candidate, Kind
+from supervisor.metadata import content, edges, ingests
+from supervisor.metadata.content_store import ContentStore
+from supervisor.metadata.snapshots import Snapshots
+from supervisor.model.digest import Digest
+
+log = logging.getLogger(__name__)
+
+
+class Files:
+    """The files of one run."""
+
+    def __init__(self, store: ContentStore, snapshots: Snapshots) -> None:
+        self._content = store
+        self._snapshots = snapshots
+        self._drivers: set[str] = set()
+
+    @contextmanager
+    def held(self, candidates: Sequence[Candidate]) -> Iterator[list[Candidate]]:
+        """Hold off whoever would decide about the same files; yields the candidates without those in use."""
+        with ExitStack() as stack:
+            # In one order, so that two who hold several cannot wait for each other.
+            for digest in sorted({c.node.key for c in candidates if c.kind is Kind.CONTENT}):
+                stack.enter_context(self._content.files.exclusive(Digest(digest)))
+            yield [c for c in candidates if c.kind is not Kind.INGEST or self._hold_ref(stack, c)]
+
+    def _hold_ref(self, stack: ExitStack, ingest: Candidate) -> bool:
+        with suppress(Unavailable):
+            stack.enter_context(self._content.files.idle(_stored_ref(ingest)))
+            return True
+        return False
+
+    def remove(self, gone: Sequence[Candidate]) -> int:
+        """Remove the files of objects whose rows are gone; answers how many bytes that gave back."""
+        return sum(self._remove(one) for one in gone)
+
+    def _remove(self, gone: Candidate) -> int:
+        try:
+            match gone.kind:
+                case Kind.CONTENT:
+                    return self._remove_blob(Digest(gone.node.key), gone.size)
+                case Kind.INGEST:
+                    return self._remove_ingest(gone)
+                case Kind.SNAPSHOT:
+                    return self._remove_snapshot(gone)
+        except SupervisorError as error:
+            log.error("collected %s keeps its files until the next start: %s", gone.node, error)
+        return 0
+
+    def _remove_blob(self, digest: Digest, size: int) -> int:
+        if self._content.database.read(lambda c: content.in_use(c, digest)):
+            return 0
+        return size if self._content.files.remove(digest) else 0
+
+    def _remove_ingest(self, gone: Candidate) -> int:
+        with suppress(NotFound):  # one that shares a blob has none
+            size = self._content.files.status(_stored_ref(gone)).offset
+            self._content.files.abort(_stored_ref(gone))
+            return size
+        return 0
+
+    def _remove_snapshot(self, gone: Candidate) -> int:
+        driver = gone.node.type.removeprefix(edges.SNAPSHOT_PREFIX)
+        self._snapshots.hide(driver, gone.identity)
+        self._drivers.add(driver)
+        return gone.size
+
+    def finish(self) -> None:
+        """Delete what was put out of sight; this may take long."""
+        for driver in sorted(self._drivers):
+            try:
+                self._snapshots.cleanup(driver)
+            except SupervisorError as error:
+                log.error("%s: the trash stays until the next clean-up: %s", driver, error)
+
+
+def _stored_ref(ingest: Candidate) -> str:
+    return ingests.stored_ref(ingest.node.namespace, ingest.node.key)
