@@ -46,7 +46,7 @@ BUILTINS = (
     Plugin(GRPC, "snapshots", f"{_SERVICES}:snapshots", (SERVICE,)),
     Plugin(GRPC, "mounts", f"{_SERVICES}:mounts", (MOUNT_MANAGER,)),
     Plugin(GRPC, "sandboxes", f"{_SERVICES}:sandboxes", (SANDBOX_STORE,)),
-    Plugin(GRPC, "diff", f"{_SERVICES}:diff", (SERVICE,)),
+    Plugin(GRPC, "diff", f"{_SERVICES}:diff", (SERVICE, MOUNT_MANAGER)),
     Plugin(GRPC, "events", f"{_SERVICES}:events", (METADATA, EVENT)),
     Plugin(GRPC, "tasks", f"{_SERVICES}:tasks", (RUNTIME,)),
     Plugin(GRPC, "exits", f"{_SERVICES}:exits", (METADATA,)),

@@ -118,7 +118,13 @@ async def diff(context: Context) -> Part:
     await in_thread(_remove_empty_folders, folder)
     settings = context.config.diff
     processors = [Processor(name, **asdict(one)) for name, one in settings.stream_processors.items()]
-    servicer = Diff(context.get(ContentStore), folder, sync_fs=settings.sync_fs, processors=processors)
+    servicer = Diff(
+        context.get(ContentStore),
+        folder,
+        mounts=context.get(MountManager),
+        sync_fs=settings.sync_fs,
+        processors=processors,
+    )
     return Part(servicer, partial(diff_pb2_grpc.add_DiffServicer_to_server, servicer))
 
 

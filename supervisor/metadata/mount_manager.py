@@ -12,7 +12,9 @@ Methods block on disk and kernel: call them from a thread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from supervisor.content.locks import WaitingLocks
@@ -27,12 +29,16 @@ from supervisor.model.filters import Filter
 from supervisor.model.identifiers import Namespace
 from supervisor.model.mount import Mount
 from supervisor.mounts import performing
-from supervisor.mounts.plan import Plan, plan
+from supervisor.mounts.plan import Plan, are_plain, plan
 
 log = logging.getLogger(__name__)
 
 MAX_MOUNTS = 255
 """Mounts of one activation, as many as containerd's store has numbers for."""
+
+
+PASSING_LABEL = "container-supervisor/passing"
+"""Marks an activation that belongs to a call of this daemon's own, and ends with it."""
 
 
 class MountManager:
@@ -75,6 +81,22 @@ class MountManager:
                 self._drop(namespace, name)
                 raise
 
+    @contextmanager
+    def ready(self, namespace: Namespace, mounts: Sequence[Mount]) -> Iterator[Sequence[Mount]]:
+        """Mounts of plain types that show what `mounts` do, for as long as the `with` lasts.
+
+        A crash meanwhile leaves nothing either: what is held in this way ends at the next start.
+        """
+        if are_plain(mounts):
+            yield mounts
+            return
+        name = f"passing-{uuid.uuid4()}"
+        activation = self.activate(namespace, name, mounts, {PASSING_LABEL: "true"})
+        try:
+            yield activation.system
+        finally:
+            self.deactivate(namespace, name)
+
     def deactivate(self, namespace: Namespace, name: str) -> None:
         """Undo an activation; raises NotFound, and FailedPrecondition when it is in use: try again then."""
         with self._locks.holding(f"{namespace}/{name}"):
@@ -99,7 +121,8 @@ class MountManager:
         table = mount_table()
         for record in known:
             whole = all(performing.holds(active, table) for active in record.activation.active)
-            if record.state is not State.ACTIVE or not whole:
+            passing = PASSING_LABEL in record.activation.labels
+            if record.state is not State.ACTIVE or not whole or passing:
                 self._undo_at_start(record)
         numbers = {str(record.id) for record in known}
         for folder in self._targets.iterdir():

@@ -36,6 +36,11 @@ class Plan:
     left: tuple[Step, ...]
 
 
+def are_plain(mounts: Sequence[Mount]) -> bool:
+    """Whether none of the mounts needs the manager."""
+    return all(_needed(0, _step(mount)) < 0 for mount in mounts)
+
+
 def plan(mounts: Sequence[Mount], *, temporary: bool) -> Plan:
     """Divide the mounts; a `temporary` activation performs them all.
 

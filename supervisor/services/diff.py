@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from supervisor.api.services.diff.v1 import diff_pb2 as pb
 from supervisor.api.services.diff.v1 import diff_pb2_grpc as rpc
-from supervisor.api.types.descriptor_pb2 import Descriptor
+from supervisor.api.types import descriptor_pb2
 from supervisor.blocking import in_thread
 from supervisor.diff.apply import Applied, Processing, apply
 from supervisor.diff.compare import Comparison
 from supervisor.diff.processors import Processor
 from supervisor.errors import InvalidArgument, NotFound
 from supervisor.metadata.content_store import ContentStore
+from supervisor.metadata.mount_manager import MountManager
+from supervisor.model.descriptor import Descriptor
 from supervisor.model.digest import Digest, digest
 from supervisor.model.identifiers import Namespace
 from supervisor.model.mount import Mount
@@ -32,14 +35,17 @@ class Diff(rpc.DiffServicer):
         content: ContentStore,
         tmp_root: Path,
         *,
+        mounts: MountManager,
         sync_fs: bool = False,
         processors: Sequence[Processor] = (),
     ) -> None:
         """Serve blobs of `content`; `sync_fs` makes every layer durable, whether or not a request asks.
 
-        Layers of types that one of `processors` accepts go through it before they are unpacked.
+        Layers of types that one of `processors` accepts go through it before they are unpacked. `mounts`
+        prepares those of types that the kernel does not know.
         """
         self._content = content
+        self._mounts = mounts
         self._tmp_root = tmp_root
         self._processors = tuple(processors)
         self._sync_fs = sync_fs
@@ -53,7 +59,9 @@ class Diff(rpc.DiffServicer):
         mounts = [convert.to_mount(mount) for mount in request.mounts]
         async with self._turns:
             applied = await in_thread(self._apply, namespace, request, mounts)
-        described = Descriptor(media_type=applied.media_type, digest=applied.digest, size=applied.size)
+        described = descriptor_pb2.Descriptor(
+            media_type=applied.media_type, digest=applied.digest, size=applied.size
+        )
         return pb.ApplyResponse(applied=described)
 
     async def Diff(self, request: pb.DiffRequest, context: Context) -> pb.DiffResponse:
@@ -61,21 +69,29 @@ class Diff(rpc.DiffServicer):
         namespace = namespace_of(context)
         made = Made(namespace, request.ref, lease_of(context), dict(request.labels))
         async with self._turns:
-            blob = await in_thread(pack, self._content, made, _comparison(request), self._tmp_root)
+            blob = await in_thread(self._pack, made, _comparison(request))
         return pb.DiffResponse(diff=convert.from_descriptor(blob))
 
     def _apply(self, namespace: Namespace, request: pb.ApplyRequest, mounts: Sequence[Mount]) -> Applied:
         payloads = {name: payload.SerializeToString() for name, payload in request.payloads.items()}
         stream, _ = self._content.open_blob(namespace, _digest(request.diff.digest))
-        with stream:
+        with stream, self._mounts.ready(namespace, mounts) as plain:
             return apply(
                 stream,
                 request.diff.media_type,
-                mounts,
+                plain,
                 tmp_root=self._tmp_root,
                 sync=request.sync_fs or self._sync_fs,
                 processing=Processing(self._processors, payloads),
             )
+
+    def _pack(self, made: Made, asked: Comparison) -> Descriptor:
+        with (
+            self._mounts.ready(made.namespace, asked.left) as left,
+            self._mounts.ready(made.namespace, asked.right) as right,
+        ):
+            plain = replace(asked, left=left, right=right)
+            return pack(self._content, made, plain, self._tmp_root)
 
 
 def _digest(text: str) -> Digest:

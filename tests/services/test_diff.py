@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
+import tarfile
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -12,12 +14,16 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from supervisor.api.events.content_pb2 import ContentCreate
 from supervisor.api.services.diff.v1 import diff_pb2 as pb
 from supervisor.api.services.diff.v1 import diff_pb2_grpc as rpc
 from supervisor.api.types.descriptor_pb2 import Descriptor
 from supervisor.api.types.mount_pb2 import Mount
 from supervisor.content.local import LocalStore
+from supervisor.diff.processors import Processor
+from supervisor.metadata import events
 from supervisor.metadata.content_store import ContentStore
+from supervisor.metadata.mount_manager import MountManager
 from supervisor.metadata.store import Store
 from supervisor.model import digest as digests
 from supervisor.model.identifiers import namespace
@@ -36,8 +42,12 @@ def content(store: Store, tmp_path: Path) -> ContentStore:
 
 
 @pytest_asyncio.fixture
-async def stub(content: ContentStore, tmp_path: Path, serve: Serve) -> AsyncIterator[rpc.DiffStub]:
-    diff = Diff(content, tmp_path / "tmpmounts")
+async def stub(
+    content: ContentStore, store: Store, tmp_path: Path, serve: Serve
+) -> AsyncIterator[rpc.DiffStub]:
+    gunzip = Processor("own", ("application/x-own",), image.OCI_LAYER, "gzip", ("-d",))
+    mounts = MountManager(store.database, tmp_path / "targets", (tmp_path,))
+    diff = Diff(content, tmp_path / "tmpmounts", mounts=mounts, processors=[gunzip])
     channel = await serve(lambda server: rpc.add_DiffServicer_to_server(diff, server))
     yield rpc.DiffStub(channel)
 
@@ -118,3 +128,67 @@ async def test_what_diff_refuses(content: ContentStore, stub: rpc.DiffStub, blue
     right = [Mount(type="bind", source="/nowhere", options=["rbind"])]
     assert await code(pb.DiffRequest(right=right)) == "UNKNOWN"
     assert [status.ref for status in content.statuses(namespace("blue"))] == ["busy"]
+
+
+@pytest.mark.root
+async def test_diff_tells_of_a_new_blob_only(
+    content: ContentStore, stub: rpc.DiffStub, store: Store, blue: Metadata, tmp_path: Path
+) -> None:
+    """9.2, 6.4: one event with the media type; none for a blob that is there already; Apply tells nothing."""
+    (tmp_path / "tree").mkdir()
+    request = pb.DiffRequest(media_type=image.OCI_LAYER)
+    request.right.append(Mount(type="bind", source=str(tmp_path / "tree"), options=["rbind"]))
+    made = (await stub.Diff(request, metadata=blue)).diff
+    await stub.Diff(request, metadata=blue)
+    (told,) = await store.read(events.since, 0, 10)
+    assert told.topic == "/content/create"
+    assert told.event is not None
+    event = ContentCreate.FromString(told.event.value)
+    assert (event.digest, event.size) == (made.digest, made.size)
+    target = Mount(type="bind", source=str(tmp_path / "tree"), options=["rw", "rbind"])
+    await stub.Apply(pb.ApplyRequest(diff=made, mounts=[target]), metadata=blue)
+    assert len(await store.read(events.since, 0, 10)) == 1
+
+
+@pytest.mark.root
+async def test_a_layer_of_a_type_that_a_processor_accepts(
+    content: ContentStore, stub: rpc.DiffStub, blue: Metadata, tmp_path: Path
+) -> None:
+    """9.1: the processor makes the layer; the answer is of what was unpacked."""
+    (tmp_path / "tree").mkdir()
+    tar = archive(member("f", b"\x00"))
+    layer = stored(content, gzip.compress(tar), "application/x-own")
+    target = Mount(type="bind", source=str(tmp_path / "tree"), options=["rw", "rbind"])
+    applied = (await stub.Apply(pb.ApplyRequest(diff=layer, mounts=[target]), metadata=blue)).applied
+    assert applied.media_type == image.OCI_LAYER
+    assert applied.digest == digests.of_bytes(tar)
+
+
+@pytest.mark.root
+async def test_special_mounts_go_through_the_mount_manager(
+    content: ContentStore, stub: rpc.DiffStub, blue: Metadata, tmp_path: Path
+) -> None:
+    """9.1: what the kernel cannot mount is made ready first, and undone afterwards, also after a failure."""
+    for name in ("lower", "rw"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "lower/old").write_text("old")
+    made = [f"X-containerd.mkdir.path={tmp_path}/rw/{part}:0755" for part in ("upper", "work")]
+    used = [f"upperdir={tmp_path}/rw/upper", f"workdir={tmp_path}/rw/work", "lowerdir={{ mount 0 }}"]
+    mounts = [
+        Mount(type="bind", source=str(tmp_path / "lower"), options=["ro", "rbind"]),
+        Mount(type="format/mkdir/overlay", source="overlay", options=[*made, *used]),
+    ]
+    layer = stored(content, archive(member("f", b"text"), member(".wh.old")), image.OCI_LAYER)
+    await stub.Apply(pb.ApplyRequest(diff=layer, mounts=mounts), metadata=blue)
+    assert (tmp_path / "rw/upper/f").read_text() == "text"
+    assert (tmp_path / "rw/upper/old").is_char_device()
+    request = pb.DiffRequest(media_type=image.OCI_LAYER, left=mounts[:1], right=mounts)
+    blob = (await stub.Diff(request, metadata=blue)).diff
+    stream, _ = content.open_blob(namespace("blue"), digests.digest(blob.digest))
+    with stream, tarfile.open(fileobj=stream) as tar:
+        assert tar.getnames() == ["f", ".wh.old"]
+    broken = stored(content, b"no tar" * 1000, image.OCI_LAYER)
+    assert (await refusal(stub.Apply(pb.ApplyRequest(diff=broken, mounts=mounts), metadata=blue)))[
+        0
+    ] == "UNKNOWN"
+    assert os.listdir(tmp_path / "targets") == []

@@ -28,6 +28,7 @@ from supervisor.content.local import LocalStore
 from supervisor.events.exchange import Exchange
 from supervisor.metadata import namespaces
 from supervisor.metadata.content_store import ContentStore
+from supervisor.metadata.mount_manager import MountManager
 from supervisor.metadata.snapshots import Snapshots as SnapshotRecords
 from supervisor.metadata.store import Store
 from supervisor.model.identifiers import namespace
@@ -62,13 +63,14 @@ async def channel(store: Store, serve: Serve, tmp_path: Path) -> AsyncIterator[g
     """A server with all services that need no shim."""
     content = ContentStore(store.database, LocalStore(tmp_path / "content"))
     snapshots = SnapshotRecords(store.database, [NativeSnapshotter(tmp_path / "native")])
+    diff = Diff(content, tmp_path / "tmp", mounts=MountManager(store.database, tmp_path / "t", ()))
     exchange = Exchange(asyncio.get_running_loop())
     store.database.tell(exchange.tell)
 
     def register(server: grpc.aio.Server) -> None:
         containers_pb2_grpc.add_ContainersServicer_to_server(Containers(store), server)
         content_pb2_grpc.add_ContentServicer_to_server(Content(content), server)
-        diff_pb2_grpc.add_DiffServicer_to_server(Diff(content, tmp_path / "tmp"), server)
+        diff_pb2_grpc.add_DiffServicer_to_server(diff, server)
         events_pb2_grpc.add_EventsServicer_to_server(Events(store, exchange), server)
         images_pb2_grpc.add_ImagesServicer_to_server(Images(store), server)
         introspection_pb2_grpc.add_IntrospectionServicer_to_server(Introspection(tmp_path, []), server)
