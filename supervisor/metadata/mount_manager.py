@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from supervisor.content.locks import WaitingLocks
 from supervisor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, SupervisorError
 from supervisor.kernel.mountinfo import mount_table
 from supervisor.metadata import mounts as rows
-from supervisor.metadata.database import Database
+from supervisor.metadata.database import Database, Transaction
 from supervisor.metadata.mounts import Record, State
 from supervisor.model.activation import Activation, ActiveMount
 from supervisor.model.fieldmask import parse_mask
@@ -101,6 +103,27 @@ class MountManager:
         """Undo an activation; raises NotFound, and FailedPrecondition when it is in use: try again then."""
         with self._locks.holding(f"{namespace}/{name}"):
             self._undo(self._database.read(lambda c: rows.get(c, namespace, name)))
+
+    def collect(
+        self, namespace: Namespace, name: str, number: int, may_go: Callable[[Connection], bool]
+    ) -> bool:
+        """Undo the activation of that number if `may_go`, which is asked in the transaction that ends it.
+
+        For garbage collection. Answers whether it is gone; raises FailedPrecondition when it is in use.
+        """
+
+        def end(tx: Transaction) -> Record | None:
+            found = rows.lookup(tx.connection, namespace, name)
+            if found is None or found.id != number or not may_go(tx.connection):
+                return None
+            rows.end(tx, number)
+            return found
+
+        with self._locks.holding(f"{namespace}/{name}"):
+            ending = self._database.write(end)
+            if ending is not None:
+                self._undo(ending)
+        return ending is not None
 
     def info(self, namespace: Namespace, name: str) -> Activation:
         """One activation; raises NotFound."""

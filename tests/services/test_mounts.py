@@ -16,6 +16,7 @@ from supervisor.api.types.mount_pb2 import ActivationInfo, Mount
 from supervisor.kernel import mounts as kernel
 from supervisor.kernel.mountinfo import mounts_below
 from supervisor.metadata import leases
+from supervisor.metadata import mounts as rows
 from supervisor.metadata.mount_manager import MountManager
 from supervisor.metadata.schema import EdgeRow
 from supervisor.metadata.store import Store
@@ -325,6 +326,21 @@ async def test_a_restart_keeps_what_is_mounted_and_clears_the_rest(
     assert await listed(stub, blue) == ["kept"]
     assert (await stub.Info(pb.InfoRequest(name="kept"), metadata=blue)) == kept
     assert len(inside(targets)) == len(mounts_below(targets)) == 1
+
+
+async def test_collection_asks_once_more(
+    stub: rpc.MountsStub, blue: Metadata, lower: Mount, store: Store, manager: MountManager
+) -> None:
+    """11.3: what is kept again, or was made anew under its name, stays."""
+    await activated(stub, blue, lower, temporary=True)
+    namespace = Namespace("blue")
+    record = await store.read(rows.get, namespace, "m")
+    assert not manager.collect(namespace, "m", record.id + 1, lambda connection: True)
+    assert not manager.collect(namespace, "m", record.id, lambda connection: False)
+    assert not manager.collect(namespace, "x", record.id, lambda connection: True)
+    assert await listed(stub, blue) == ["m"]
+    assert manager.collect(namespace, "m", record.id, lambda connection: True)
+    assert await listed(stub, blue) == []
 
 
 async def test_unmounting_is_not_told_to_the_source(
