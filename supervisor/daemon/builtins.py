@@ -18,6 +18,7 @@ GC = "io.containerd.gc.v1"
 SERVICE = "io.containerd.service.v1"
 DIFFER = "io.containerd.differ.v1"
 MOUNT_MANAGER = "io.containerd.mount-manager.v1"
+INTERNAL = "io.containerd.internal.v1"
 SANDBOX_STORE = "io.containerd.sandbox.store.v1"
 RUNTIME = "io.containerd.runtime.v2"
 GRPC = "io.containerd.grpc.v1"
@@ -25,6 +26,7 @@ TTRPC = "io.containerd.ttrpc.v1"
 
 BUILTINS = (
     Plugin(EVENT, "exchange", f"{_PARTS}:exchange"),
+    Plugin(INTERNAL, "opt", f"{_PARTS}:opt"),
     Plugin(CONTENT, "content", f"{_PARTS}:content_files"),
     Plugin(SNAPSHOTTER, "overlayfs", f"{_PARTS}:overlayfs"),
     Plugin(SNAPSHOTTER, "native", f"{_PARTS}:native"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -48,6 +49,19 @@ async def exchange(context: Context) -> Part:
     """Tells events to subscribers."""
     made = Exchange(asyncio.get_running_loop(), queue_bound=context.config.events.subscriber_bound)
     return Part(made)
+
+
+async def opt(context: Context) -> Part:
+    """A folder that clients install runtimes' binaries in (`ctr install`); what they put there is found.
+
+    (containerd: plugins/services/opt.)
+    """
+    folder = context.root / "opt"
+    for part, variable in (("bin", "PATH"), ("lib", "LD_LIBRARY_PATH")):
+        (folder / part).mkdir(mode=0o711, parents=True, exist_ok=True)
+        found = os.environ.get(variable)
+        os.environ[variable] = f"{folder / part}:{found}" if found else str(folder / part)
+    return Part(None, exports={"path": str(folder)})
 
 
 async def content_files(context: Context) -> Part:
@@ -104,7 +118,7 @@ async def snapshots(context: Context) -> Part:
 async def scheduler(context: Context) -> Part:
     """Collects garbage."""
     store = context.get(ContentStore)
-    collector = Collector(store, context.get(Snapshots))
+    collector = Collector(store, context.get(Snapshots), context.get(MountManager))
     settings = Settings(**asdict(context.config.gc))
     made = await context.stack.enter_async_context(Scheduler(collector, store.database, settings))
     exports = {
