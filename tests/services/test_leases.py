@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
 from supervisor.api.services.leases.v1 import leases_pb2 as pb
@@ -52,3 +54,63 @@ async def test_refusals(stub: rpc.LeasesStub, blue: Metadata) -> None:
         assert (await refusal(stub.AddResource(request, metadata=blue)))[0] == code
     assert (await refusal(stub.List(pb.ListRequest(filters=["a="]), metadata=blue)))[0] == "INVALID_ARGUMENT"
     assert (await refusal(stub.List(pb.ListRequest())))[0] == "FAILED_PRECONDITION"
+
+
+async def test_ids_and_labels_have_no_rules(stub: rpc.LeasesStub, blue: Metadata) -> None:
+    """8, 1.4: any id, labels of any size; one without an id gets one; only created_at is kept."""
+    made = (await stub.Create(pb.CreateRequest(id="a/ b\n", labels={"k": "v" * 5000}), metadata=blue)).lease
+    assert made.id == "a/ b\n"
+    assert made.labels["k"] == "v" * 5000
+    generated = (await stub.Create(pb.CreateRequest(), metadata=blue)).lease
+    assert re.fullmatch(r"\d+-[A-Za-z0-9_-]{4}", generated.id)
+    assert [one.id for one in (await stub.List(pb.ListRequest(), metadata=blue)).leases] == sorted(
+        [made.id, generated.id]
+    )
+
+
+async def test_resources(stub: rpc.LeasesStub, blue: Metadata) -> None:
+    """8: need not exist, are held once, and listed by kind and id; what is absent can be let go of."""
+    await stub.Create(pb.CreateRequest(id="l"), metadata=blue)
+    digest = "sha256:" + "1" * 64
+    wanted = [
+        pb.Resource(type="content", id=digest),
+        pb.Resource(type="images", id="i"),
+        pb.Resource(type="ingests", id="r"),
+        pb.Resource(type="snapshots/any thing", id="k"),
+        pb.Resource(type="snapshots/native", id="a"),
+    ]
+    for resource in [*wanted[::-1], wanted[0]]:
+        await stub.AddResource(pb.AddResourceRequest(id="l", resource=resource), metadata=blue)
+    listing = pb.ListResourcesRequest(id="l")
+    assert list((await stub.ListResources(listing, metadata=blue)).resources) == wanted
+    for resource in (wanted[0], pb.Resource(type="images", id="absent")):
+        await stub.DeleteResource(pb.DeleteResourceRequest(id="l", resource=resource), metadata=blue)
+    assert list((await stub.ListResources(listing, metadata=blue)).resources) == wanted[1:]
+
+
+@pytest.mark.parametrize(
+    ("type_", "id_", "code"),
+    [
+        ("content", "sha256:1", "INVALID_ARGUMENT"),
+        ("content/x", "sha256:" + "1" * 64, "INVALID_ARGUMENT"),
+        ("images/x", "i", "INVALID_ARGUMENT"),
+        ("snapshots", "k", "INVALID_ARGUMENT"),
+        ("snapshots/", "k", "INVALID_ARGUMENT"),
+        ("snapshots/a/b", "k", "INVALID_ARGUMENT"),
+        ("snapshotter/overlayfs", "k", "UNIMPLEMENTED"),
+        ("", "k", "UNIMPLEMENTED"),
+    ],
+)
+async def test_types_that_are_refused(
+    stub: rpc.LeasesStub, blue: Metadata, type_: str, id_: str, code: str
+) -> None:
+    """8, 15: the same for adding and deleting, and behind the lease's own NOT_FOUND."""
+    resource = pb.Resource(type=type_, id=id_)
+    missing = stub.AddResource(pb.AddResourceRequest(id="l", resource=resource), metadata=blue)
+    assert (await refusal(missing))[0] == "NOT_FOUND"
+    await stub.Create(pb.CreateRequest(id="l"), metadata=blue)
+    for call in (
+        stub.AddResource(pb.AddResourceRequest(id="l", resource=resource), metadata=blue),
+        stub.DeleteResource(pb.DeleteResourceRequest(id="l", resource=resource), metadata=blue),
+    ):
+        assert (await refusal(call))[0] == code

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from supervisor.api.services.snapshots.v1 import snapshots_pb2 as pb
 from supervisor.api.services.snapshots.v1 import snapshots_pb2_grpc as rpc
+from supervisor.metadata import events
 from supervisor.metadata.snapshots import Snapshots as Core
 from supervisor.metadata.store import Store
 from supervisor.services.snapshots import Snapshots
@@ -104,3 +105,45 @@ async def test_list_comes_in_hundreds(stub: rpc.SnapshotsStub, blue: Metadata) -
     assert names == sorted(names)
     request.filters.append("name==007")
     assert [[i.name for i in m.info] async for m in stub.List(request, metadata=blue)] == [["007"]]
+
+
+async def test_cleanup_deletes_what_was_removed(
+    stub: rpc.SnapshotsStub, blue: Metadata, tmp_path: Path
+) -> None:
+    """7.1: containerd's answer is UNIMPLEMENTED; here it waits until the space is free again."""
+    trash = tmp_path / "overlayfs" / "trash"
+    left = trash / "17" / "fs"
+    left.mkdir(parents=True)
+    await stub.Cleanup(pb.CleanupRequest(snapshotter=OVERLAY), metadata=blue)
+    assert not left.exists()
+    assert (
+        await refusal(stub.Cleanup(pb.CleanupRequest(snapshotter="zfs"))) is grpc.StatusCode.INVALID_ARGUMENT
+    )
+
+
+async def test_a_view_is_not_told_of_and_cannot_be_committed(
+    stub: rpc.SnapshotsStub, blue: Metadata, store: Store
+) -> None:
+    """7.1, 10: events of Prepare, Commit and Remove only."""
+    await stub.View(pb.ViewSnapshotRequest(snapshotter=OVERLAY, key="v"), metadata=blue)
+    await stub.Update(
+        pb.UpdateSnapshotRequest(snapshotter=OVERLAY, info=pb.Info(name="v", labels={"a": "1"})),
+        metadata=blue,
+    )
+    commit = pb.CommitSnapshotRequest(snapshotter=OVERLAY, key="v", name="n")
+    assert await refusal(stub.Commit(commit, metadata=blue)) is grpc.StatusCode.FAILED_PRECONDITION
+    assert await store.read(events.since, 0, 10) == []
+    await stub.Remove(pb.RemoveSnapshotRequest(snapshotter=OVERLAY, key="v"), metadata=blue)
+    (told,) = await store.read(events.since, 0, 10)
+    assert told.topic == "/snapshot/remove"
+
+
+async def test_filters_of_a_list(stub: rpc.SnapshotsStub, blue: Metadata) -> None:
+    """2, 7.1: a malformed one is told of; kinds are matched in lower case."""
+    await stub.Prepare(pb.PrepareSnapshotRequest(snapshotter=OVERLAY, key="a"), metadata=blue)
+    await stub.View(pb.ViewSnapshotRequest(snapshotter=OVERLAY, key="v"), metadata=blue)
+    request = pb.ListSnapshotsRequest(snapshotter=OVERLAY, filters=["kind==view"])
+    assert [[i.name for i in m.info] async for m in stub.List(request, metadata=blue)] == [["v"]]
+    request.filters[:] = ["kind="]
+    with pytest.raises(grpc.aio.AioRpcError, match="parse error"):
+        await stub.List(request, metadata=blue).read()
