@@ -13,6 +13,8 @@ from supervisor.errors import SupervisorError
 ROOTFS = "rootfs"
 INIT_PID_FILE = "init.pid"
 ADDRESS_FILE = "address"
+CREATING_FILE = "creating"
+"""There while the runtime creates: whoever cleans up after a dead shim has to end that first."""
 
 _GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 

@@ -15,11 +15,11 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
-from supervisor.errors import InvalidArgument, NotFound, SupervisorError
+from supervisor.errors import DeadlineExceeded, InvalidArgument, NotFound, SupervisorError
 from supervisor.kernel.cgroup import Cgroup, cgroup_of
 from supervisor.model.mount import Mount
 from supervisor.shimv2.runc import bundle as files
-from supervisor.shimv2.runc import happenings, options, rootfs
+from supervisor.shimv2.runc import happenings, limits, options, rootfs
 from supervisor.shimv2.runc.iofactory import IOFactory
 from supervisor.shimv2.runc.loop import Loop
 from supervisor.shimv2.runc.members import Members
@@ -111,7 +111,7 @@ class Container:
         elif self.init.reaped is not None and not everything:
             raise NotFound("process already finished")
         else:
-            self._runtime.kill(self.id, signal_number, everything=everything)
+            self._kill_init(signal_number, everything=everything)
 
     def pause(self) -> None:
         """Freeze the container."""
@@ -205,10 +205,13 @@ class Container:
         io = self._make_io(self.init.stdio, self.id)
         undo.callback(io.close)
         pid_file = f"{self.bundle}/{files.INIT_PID_FILE}"
+        creating = f"{self.bundle}/{files.CREATING_FILE}"
         try:
+            files.write_private(creating, b"")
             self._runtime.create(self.id, pid_file, io.descriptors, io.console_socket)
         finally:
             io.release()
+            files.remove(creating)
         undo.callback(self._undo_create)
         self.init.pid = files.read_pid(pid_file)
         self._find_cgroup(undo)
@@ -226,8 +229,11 @@ class Container:
         undo.callback(self._memory.end)
 
     def _undo_create(self) -> None:
+        if self.init.pid:
+            self._undo_process(self.init.pid)
         try:
-            self._runtime.delete(self.id, force=True)
+            with limits.within(limits.CLEANUP_SECONDS):
+                self._runtime.delete(self.id, force=True)
         except SupervisorError as error:
             log.error("container %s, whose creation failed, could not be removed: %s", self.id, error)
 
@@ -244,18 +250,18 @@ class Container:
             io = self._make_io(process.stdio, process.exec_id)
             undo.callback(io.close)
             try:
-                files.write_private(spec_file, process.spec)
+                _write_exec(process, spec_file)
                 self._runtime.exec(self.id, spec_file, pid_file, io.descriptors, io.console_socket)
             finally:
                 io.release()
                 files.remove(spec_file)
             process.pid = files.read_pid(pid_file)
-            undo.callback(self._undo_exec, process.pid)
+            undo.callback(self._undo_process, process.pid)
             io.begin()
             process.io = io
             undo.pop_all()
 
-    def _undo_exec(self, pid: int) -> None:
+    def _undo_process(self, pid: int) -> None:
         self._around.reaper.claim(pid, _nobody_asks)
         self._around.reaper.kill(pid, signal.SIGKILL)
 
@@ -290,10 +296,18 @@ class Container:
 
     def _attempt(self, action: Callable[[], None]) -> None:
         try:
-            with suppress(NotFound):
+            with suppress(NotFound), limits.within(limits.CLEANUP_SECONDS):
                 action()
         except SupervisorError as error:
             log.warning("after the end of init of container %s: %s", self.id, error)
+
+    def _kill_init(self, signal_number: int, *, everything: bool) -> None:
+        try:
+            self._runtime.kill(self.id, signal_number, everything=everything)
+        except DeadlineExceeded:
+            # A runtime that hangs is no reason why a container should not come to its end.
+            if signal_number != signal.SIGKILL or not self._around.reaper.kill(self.init.pid, signal_number):
+                raise
 
     def _kill_exec(self, process: Process, signal_number: int) -> None:
         try:
@@ -311,6 +325,14 @@ class Container:
 
 def _nobody_asks(_exit: Exit) -> None:
     """For the end of a process whose start was undone."""
+
+
+def _write_exec(process: Process, path: str) -> None:
+    try:
+        files.write_private(path, process.spec)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SupervisorError(f"write the process of exec {process.exec_id} to {path}: {reason}") from error
 
 
 def _with_terminal(spec: bytes, terminal: bool) -> bytes:

@@ -13,7 +13,7 @@ import sys
 from supervisor.errors import SupervisorError
 from supervisor.model.instant import SECOND, now
 from supervisor.shimv2.runc import options
-from supervisor.shimv2.runc.bundle import INIT_PID_FILE, ROOTFS, read_pid
+from supervisor.shimv2.runc.bundle import CREATING_FILE, INIT_PID_FILE, ROOTFS, read_pid
 from supervisor.shimv2.runc.flags import Flags
 
 EXIT_STATUS = 128 + 9  # as if killed by SIGKILL
@@ -29,8 +29,10 @@ _ESCAPES = {ord(character): f"\\{ord(character):03o}" for character in " \t\n\\"
 def delete(flags: Flags) -> None:
     """Remove container and mounts, leave the bundle, print an encoded DeleteResponse."""
     bundle = flags.bundle or os.path.join(os.path.dirname(os.getcwd()), flags.id)
-    _delete_container(flags, bundle)
-    _unmount(bundle)
+    try:
+        _delete_container(flags, bundle)
+    finally:
+        _unmount(bundle)
     seconds, nanos = divmod(now(), SECOND)
     sys.stdout.buffer.write(encode_response(_init_pid(bundle), EXIT_STATUS, seconds, nanos))
     sys.stdout.buffer.flush()
@@ -58,15 +60,15 @@ def _field(number: int, value: int) -> bytes:
 def _delete_container(flags: Flags, bundle: str) -> None:
     chosen = options.load(bundle)
     binary, root = chosen.runtime_binary(), chosen.runtime_root(flags.namespace)
+    if os.path.exists(f"{bundle}/{CREATING_FILE}"):
+        from supervisor.shimv2.runc import stray
+
+        stray.end_commands(bundle)
     if os.path.basename(binary) in _FOLDER_PER_CONTAINER and not os.path.exists(f"{root}/{flags.id}"):
         return
-    import subprocess
+    from supervisor.shimv2.runc import stray
 
-    done = subprocess.run(
-        [binary, "--root", root, "delete", "--force", flags.id], capture_output=True, check=False
-    )
-    if done.returncode and b"does not exist" not in done.stderr:
-        raise SupervisorError(f"{binary} delete --force: {done.stderr.decode(errors='replace').strip()}")
+    stray.force_delete([binary, "--root", root, "delete", "--force", flags.id], bundle)
 
 
 def _unmount(bundle: str) -> None:

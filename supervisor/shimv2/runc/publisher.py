@@ -6,7 +6,7 @@ by number: beyond that the oldest are dropped, and it is said. Nobody ever waits
 the shim's own end, and that for a bounded time.
 
 Each call carries where it comes from and a number that rises by one: a delivery whose answer was
-lost is repeated under the same number.
+lost is repeated under the same number. With an exit goes the signal, which its event has no field for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from supervisor.api.services.ttrpc.events.v1 import events_pb2
 from supervisor.api.types import event_pb2
 from supervisor.errors import InvalidArgument, SupervisorError
 from supervisor.model.instant import now
-from supervisor.shimv2.runc.happenings import Happening
+from supervisor.shimv2.runc.happenings import Exited, Happening
 from supervisor.shimv2.runc.messages import pack, timestamp, topic_and_event
 from supervisor.ttrpc.blocking import Client
 
@@ -32,6 +32,7 @@ SERVICE = "containerd.services.events.ttrpc.v1.Events"
 METHOD = "Forward"
 SOURCE_KEY = "supervisor-event-source"
 SEQUENCE_KEY = "supervisor-event-sequence"
+SIGNAL_KEY = "supervisor-exit-signal"
 
 CALL_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 class _Numbered:
     sequence: int
     envelope: event_pb2.Envelope
+    extra: tuple[tuple[str, str], ...] = ()
 
 
 class Publisher:
@@ -72,7 +74,7 @@ class Publisher:
             return
         with self._changed:
             self._sequence += 1
-            self._queue.append(_Numbered(self._sequence, envelope))
+            self._queue.append(_Numbered(self._sequence, envelope, _extra(happening)))
             if len(self._queue) > MOST_QUEUED:
                 log.error("the daemon is away for too long, an event was dropped: %s", self._queue.popleft())
             self._changed.notify_all()
@@ -106,7 +108,7 @@ class Publisher:
 
     def _deliver(self, event: _Numbered) -> bool:
         """Whether the daemon has taken the event, or refused it for good."""
-        metadata = ((SOURCE_KEY, self._source), (SEQUENCE_KEY, str(event.sequence)))
+        metadata = ((SOURCE_KEY, self._source), (SEQUENCE_KEY, str(event.sequence)), *event.extra)
         request = events_pb2.ForwardRequest(envelope=event.envelope)
         try:
             client = self._connected()
@@ -128,3 +130,7 @@ class Publisher:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+
+def _extra(happening: Happening) -> tuple[tuple[str, str], ...]:
+    return ((SIGNAL_KEY, str(happening.exit.signal)),) if isinstance(happening, Exited) else ()

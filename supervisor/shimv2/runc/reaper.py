@@ -12,6 +12,7 @@ cannot have gone to another process.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -24,10 +25,14 @@ from supervisor.shimv2.runc.spawn import spawn
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended: its exit code, or 128 and the signal; and when that was seen."""
+    """How a process ended: its exit code, or 128 and the signal; and when that was seen.
+
+    A program may exit with such a code itself: only `signal`, 0 for none, tells the two apart.
+    """
 
     status: int
     at: Nanoseconds
+    signal: int = 0
 
 
 Told = Callable[[Exit], None]
@@ -51,6 +56,11 @@ class Child:
     def kill(self, signal_number: int) -> bool:
         """Signal it unless it has ended; False when it has."""
         return self._reaper.kill(self.pid, signal_number)
+
+    def kill_group(self) -> None:
+        """Kill it together with what it has started, unless it has ended; and wait for its end."""
+        self._reaper.kill(-self.pid, signal.SIGKILL)
+        self.wait()
 
 
 class Reaper:
@@ -98,9 +108,12 @@ class Reaper:
             told(early)
 
     def kill(self, pid: int, signal_number: int) -> bool:
-        """Signal a process that was spawned or claimed and has not been reaped; False if it is gone."""
+        """Signal a process that was spawned or claimed and has not been reaped; False if it is gone.
+
+        As for kill(2), a negative pid means the process group that this process leads.
+        """
         with self._lock:
-            if pid not in self._living:
+            if abs(pid) not in self._living:
                 return False
             os.kill(pid, signal_number)
             return True
@@ -127,4 +140,4 @@ def _next_exit() -> tuple[int, Exit | None]:
     if not pid:
         return 0, None
     code = os.waitstatus_to_exitcode(status)
-    return pid, Exit(code if code >= 0 else 128 - code, now())
+    return pid, Exit(code if code >= 0 else 128 - code, now(), max(0, -code))

@@ -1,18 +1,20 @@
 """The command line of an OCI runtime: runc, crun and others (containerd: go-runc).
 
-Commands are run in the thread of the caller and may take their time. `create` and `exec` hand the
-container's streams to the runtime, so that their failure is read from the runtime's log; the others
-have their output captured.
+Commands are run in the thread of the caller, and are killed when its time is up (`limits`). `create`
+and `exec` hand the container's streams to the runtime, so that their failure is read from the
+runtime's log; the others have their output captured.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
-from supervisor.errors import NotFound, SupervisorError
+from supervisor.errors import DeadlineExceeded, NotFound, SupervisorError
+from supervisor.shimv2.runc.limits import remaining
 from supervisor.shimv2.runc.options import Options
 from supervisor.shimv2.runc.reaper import Child, Reaper
 from supervisor.shimv2.runc.runtimelog import RuntimeLog
@@ -108,7 +110,10 @@ class Runtime:
             raise SupervisorError(f"{self.binary} ps printed no list of pids: {output[:200]!r}") from error
 
     def _argv(self, arguments: Sequence[str]) -> list[str]:
-        options = ["--root", self._root, "--log", self._log.path, "--log-format", "json"]
+        options = ["--root", self._root]
+        # Without the folder no command would run for want of its log, and nothing could be ended or removed.
+        if os.path.isdir(self._bundle):
+            options += ["--log", self._log.path, "--log-format", "json"]
         options += ["--systemd-cgroup"] if self._options.systemd_cgroup else []
         return [self.binary, *options, *arguments]
 
@@ -121,9 +126,11 @@ class Runtime:
             if descriptors is None:
                 self._captured(arguments)
             else:
-                self._check(self._spawn(arguments, descriptors), b"")
+                self._check(self._spawn(arguments, descriptors), arguments[0], b"")
         except CommandFailed as error:
             raise CommandFailed(f"{failure}: {self._cause(since, error)}") from error
+        except DeadlineExceeded as error:
+            raise DeadlineExceeded(f"{failure}: {error}") from error
 
     def _cause(self, since: int, error: CommandFailed) -> str:
         try:
@@ -134,16 +141,18 @@ class Runtime:
 
     def _captured(self, arguments: Sequence[str], stdin: bytes = b"") -> bytes:
         """Run a command and answer what it printed on stdout and stderr."""
-        with ExitStack() as ours, ExitStack() as fed, ExitStack() as theirs:
-            output, printed_to = _pipe(ours, theirs)
-            read_from, feed = _pipe(theirs, fed)
-            child = self._spawn(arguments, {0: read_from, 1: printed_to, 2: printed_to})
+        with ExitStack() as ours, ExitStack() as theirs:
+            output, printed_to = os.pipe()
+            ours.callback(os.close, output)
+            theirs.callback(os.close, printed_to)
+            streams = {1: printed_to, 2: printed_to}
+            if stdin:
+                streams[0] = _in_memory(stdin)
+                theirs.callback(os.close, streams[0])
+            child = self._spawn(arguments, streams)
             theirs.close()
-            with suppress(BrokenPipeError):
-                os.write(feed, stdin)
-            fed.close()
             printed = _read_all(output)
-        self._check(child, printed)
+            self._check(child, arguments[0], printed)
         return printed
 
     def _spawn(self, arguments: Sequence[str], descriptors: Mapping[int, int]) -> Child:
@@ -155,28 +164,42 @@ class Runtime:
         except OSError as error:
             raise CommandFailed(f'exec: "{self.binary}": {(error.strerror or str(error)).lower()}') from error
 
-    def _check(self, child: Child, printed: bytes) -> None:
-        status = child.exited.result().status
-        if status == 0:
+    def _check(self, child: Child, command: str, printed: bytes) -> None:
+        """Wait for a command's end; raises CommandFailed, or DeadlineExceeded after killing it."""
+        ended = child.wait(remaining())
+        if ended is None:
+            child.kill_group()
+            raise DeadlineExceeded(f"{self.binary} {command} did not end in the time given, and was killed")
+        if ended.status == 0:
             return
-        text = f"{self.binary} did not terminate successfully: exit status {status}"
+        text = f"{self.binary} did not terminate successfully: exit status {ended.status}"
         output = printed.decode(errors="replace").strip()
         raise CommandFailed(f"{text}: {output}" if output else text)
 
 
-def _pipe(readers: ExitStack, writers: ExitStack) -> tuple[int, int]:
-    """A new pipe, each end closed by the stack of its owner."""
-    reader, writer = os.pipe()
-    readers.callback(os.close, reader)
-    writers.callback(os.close, writer)
-    return reader, writer
+def _in_memory(content: bytes) -> int:
+    """A file to read from that takes any length without somebody who reads."""
+    descriptor = os.memfd_create("stdin")
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def _read_all(descriptor: int) -> bytes:
+    """What there is until the end, or until the time is up."""
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
     pieces = []
-    while piece := os.read(descriptor, _READ_SIZE):
+    while poller.poll(_milliseconds(remaining())):
+        piece = os.read(descriptor, _READ_SIZE)
+        if not piece:
+            break
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000
 
 
 def _kill_error(text: str) -> SupervisorError:

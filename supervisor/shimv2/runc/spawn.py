@@ -1,7 +1,8 @@
 """Starting child programs without fork in Python (posix_spawn), with a stated list of descriptors.
 
 Whatever is not named stays closed: every descriptor of this process is close-on-exec. The shim
-ignores SIGPIPE and handles others; a child begins with the defaults.
+ignores SIGPIPE and handles others; a child begins with the defaults, in a process group of its own,
+so that it can be killed together with what it has started.
 """
 
 from __future__ import annotations
@@ -31,5 +32,5 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], descriptors: Mapping[i
         for target in {0, 1, 2} - descriptors.keys():
             actions.append((os.POSIX_SPAWN_OPEN, target, os.devnull, os.O_RDWR, 0))
         return os.posix_spawnp(
-            argv[0], list(argv), env, file_actions=actions, setsigdef=_RESET, setsigmask=()
+            argv[0], list(argv), env, file_actions=actions, setpgroup=0, setsigdef=_RESET, setsigmask=()
         )

@@ -2,7 +2,8 @@
 
 The caller reads stdout and stderr together until their end, and takes all of it for the answer. So
 the parent prints the address and nothing else, and the forked child lets go of both before it
-serves. Forking saves a second start of the interpreter; this process has one thread only.
+serves. Forking saves a second start of the interpreter; this process has one thread only. A child
+of the launcher is forked already: it has its answer passed on, and serves itself.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 from supervisor.errors import SupervisorError
 from supervisor.kernel.sockets import within_limit
@@ -37,8 +39,11 @@ _BACKLOG = 128
 _MOST_OOM_SCORE = 1000
 
 
-def start(flags: Flags) -> None:
-    """Serve the container whose bundle is the current folder; prints where."""
+def start(flags: Flags, answered: Callable[[], None] | None = None) -> None:
+    """Serve the container whose bundle is the current folder; prints where.
+
+    With `answered`, this process becomes the server, after it has called that; else a child of it does.
+    """
     if not flags.namespace:
         raise SupervisorError("shim namespace cannot be empty")
     stdin = sys.stdin.buffer.read() if not sys.stdin.isatty() else b""
@@ -49,11 +54,37 @@ def start(flags: Flags) -> None:
     path = socket_path(socket_dir, flags.address, flags.namespace, group)
     listener = _listen(path)
     write_private(ADDRESS_FILE, f"{UNIX}{path}".encode())
-    if listener is not None:
-        events = (params and params.ttrpc_address) or os.environ.get("TTRPC_ADDRESS", "")
-        _fork(flags, path, events, listener)
-    sys.stdout.buffer.write(_answer(path, params))
+    answer = _answer(path, params)
+    if listener is None:
+        _say(answer)
+        return
+    events = (params and params.ttrpc_address) or os.environ.get("TTRPC_ADDRESS", "")
+    if answered is None:
+        # The parent returns at once, because the socket listens already.
+        if os.fork():
+            listener.close()
+            _say(answer)
+            return
+        os.setsid()
+    else:
+        _say(answer)
+        _hand_over(path, answered)
+    _become_server(flags, path, events, listener)
+
+
+def _say(answer: bytes) -> None:
+    sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
+
+
+def _hand_over(path: str, answered: Callable[[], None]) -> None:
+    """A daemon that is gone cannot take the answer: then nobody would ever know of the server."""
+    try:
+        answered()
+    except OSError:
+        os.unlink(path)
+        os.unlink(ADDRESS_FILE)
+        raise
 
 
 def _join_cgroup(stdin: bytes, params: BootstrapParams | None) -> None:
@@ -129,16 +160,12 @@ def _bound(path: str) -> socket.socket:
     return listener
 
 
-def _fork(flags: Flags, path: str, events: str, listener: socket.socket) -> None:
-    """Fork the server; the parent returns at once, because the socket listens already."""
-    if os.fork():
-        listener.close()
-        return
+def _become_server(flags: Flags, path: str, events: str, listener: socket.socket) -> NoReturn:
     status = 1
     try:
         _detach(listener.fileno(), debug=flags.debug)
         _raise_oom_score()
-        # Imported here, so that the caller has its answer while the server gets ready.
+        # Imported here, so that a caller has its answer while the server gets ready.
         from supervisor.shimv2.runc.server import Identity, serve
 
         serve(Identity(flags.namespace, path, events), listener)
@@ -151,8 +178,7 @@ def _fork(flags: Flags, path: str, events: str, listener: socket.socket) -> None
 
 
 def _detach(kept: int, *, debug: bool) -> None:
-    """Leave the caller's session, streams and whatever else was inherited; log into the bundle's fifo."""
-    os.setsid()
+    """Leave the caller's streams and whatever else was inherited; log into the bundle's fifo."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for number in (0, 1):
         os.dup2(null, number)
@@ -162,7 +188,8 @@ def _detach(kept: int, *, debug: bool) -> None:
             with suppress(OSError):
                 os.close(int(name))
     logging.raiseExceptions = False
-    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO)
+    logging.basicConfig()
+    logging.getLogger().setLevel(logging.DEBUG if debug else logging.INFO)
 
 
 def _log_descriptor(otherwise: int) -> int:
@@ -178,7 +205,9 @@ def _log_descriptor(otherwise: int) -> int:
 
 def _raise_oom_score() -> None:
     """One more than the daemon's, so that the kernel takes a shim before the daemon."""
-    with open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
-        value = min(int(file.read()) + 1, _MOST_OOM_SCORE)
-        file.seek(0)
-        file.write(str(value))
+    descriptor = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        value = min(int(os.read(descriptor, 16)) + 1, _MOST_OOM_SCORE)
+        os.pwrite(descriptor, b"%d" % value, 0)
+    finally:
+        os.close(descriptor)

@@ -11,18 +11,23 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
 
 from supervisor.api.runtime.task.v2 import shim_pb2 as task
 from supervisor.api.types.runc.options import oci_pb2
 from supervisor.api.types.task.task_pb2 import ProcessInfo
 from supervisor.errors import InvalidArgument, NotFound, SupervisorError, Unimplemented
+from supervisor.shimv2.runc import limits
 from supervisor.shimv2.runc.container import Container, Surroundings
 from supervisor.shimv2.runc.messages import STATUS, mounts_of, options_of, pack, stdio_of, timestamp
 from supervisor.shimv2.runc.process import Process
 from supervisor.shimv2.runc.reaper import Exit
 from supervisor.ttrpc.calls import Call, Method, Services
+
+M = TypeVar("M", bound=Message)
 
 SERVICES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
 
@@ -41,18 +46,18 @@ class TaskService:
         """What a ttrpc server serves."""
         methods = {
             "State": Method(task.StateRequest, self.state, inline=True),
-            "Create": Method(task.CreateTaskRequest, self.create),
-            "Start": Method(task.StartRequest, self.start),
-            "Delete": Method(task.DeleteRequest, self.delete),
-            "Pids": Method(task.PidsRequest, self.pids),
-            "Pause": Method(task.PauseRequest, self.pause),
-            "Resume": Method(task.ResumeRequest, self.resume),
+            "Create": Method(task.CreateTaskRequest, _timed(self.create)),
+            "Start": Method(task.StartRequest, _timed(self.start)),
+            "Delete": Method(task.DeleteRequest, _timed(self.delete)),
+            "Pids": Method(task.PidsRequest, _timed(self.pids)),
+            "Pause": Method(task.PauseRequest, _timed(self.pause)),
+            "Resume": Method(task.ResumeRequest, _timed(self.resume)),
             "Checkpoint": Method(task.CheckpointTaskRequest, self.checkpoint, inline=True),
-            "Kill": Method(task.KillRequest, self.kill),
+            "Kill": Method(task.KillRequest, _timed(self.kill)),
             "Exec": Method(task.ExecProcessRequest, self.exec, inline=True),
             "ResizePty": Method(task.ResizePtyRequest, self.resize_pty, inline=True),
             "CloseIO": Method(task.CloseIORequest, self.close_io, inline=True),
-            "Update": Method(task.UpdateTaskRequest, self.update),
+            "Update": Method(task.UpdateTaskRequest, _timed(self.update)),
             "Wait": Method(task.WaitRequest, self.wait, inline=True),
             "Stats": Method(task.StatsRequest, self.stats),
             "Connect": Method(task.ConnectRequest, self.connect, inline=True),
@@ -229,6 +234,16 @@ class TaskService:
     def _find(self, container_id: str, exec_id: str) -> tuple[Container, Process]:
         container = self._container(container_id)
         return container, container.members.find(exec_id)
+
+
+def _timed(handler: Callable[[Any, Call], M]) -> Callable[[Any, Call], M]:
+    """The handler, with its caller's deadline as the limit of the runtime's commands."""
+
+    def handle(request: Message, call: Call) -> M:
+        with limits.within(limits.ahead_of(call.remaining())):
+            return handler(request, call)
+
+    return handle
 
 
 def _process_info(pid: int, exec_id: str) -> ProcessInfo:
