@@ -118,7 +118,8 @@ async def snapshots(context: Context) -> Part:
 async def scheduler(context: Context) -> Part:
     """Collects garbage."""
     store = context.get(ContentStore)
-    collector = Collector(store, context.get(Snapshots), context.get(MountManager))
+    mounts = context.of_type(MOUNT_MANAGER).get("bolt")
+    collector = Collector(store, context.get(Snapshots), mounts if isinstance(mounts, MountManager) else None)
     settings = Settings(**asdict(context.config.gc))
     made = await context.stack.enter_async_context(Scheduler(collector, store.database, settings))
     exports = {

@@ -1,4 +1,4 @@
-"""What collection may remove: five kinds of objects, and one object as a candidate."""
+"""What collection may remove: six kinds of objects, and one object as a candidate."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from supervisor.metadata import edges
 from supervisor.metadata.edges import Node
 
 
 class Kind(Enum):
     """The kinds of what is collected; containers, sandboxes and namespaces never are (contract 11.1).
 
-    In the order in which a sweep takes them: what rather refers to others goes first.
+    In the order in which a sweep takes them: mounts before the snapshots that they show, and what
+    rather refers to others before what does not.
     """
 
+    MOUNT = "mount"
     LEASE = "lease"
     IMAGE = "image"
     INGEST = "ingest"
@@ -24,19 +25,13 @@ class Kind(Enum):
     SNAPSHOT = "snapshot"
 
 
-def kind_of(node: Node) -> Kind | None:
-    """The kind of a node, None when such nodes are not collected."""
-    if node.type.startswith(edges.SNAPSHOT_PREFIX):
-        return Kind.SNAPSHOT
-    return Kind(node.type) if node.type in Kind._value2member_map_ else None
-
-
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """An object that nothing kept when it was looked at.
 
-    `identity` tells it from another of the same name that is made later: a snapshot's number, else the
-    time of creation. `size` is what its row says of its bytes: of blobs and committed snapshots.
+    `identity` tells it from another of the same name that is made later: the number of a snapshot or a
+    mount, else the time of creation. `size` is what its row says of its bytes, as it does of blobs and
+    of committed snapshots.
     """
 
     node: Node

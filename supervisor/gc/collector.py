@@ -18,6 +18,7 @@ from supervisor.gc.plans import Plan, Plans
 from supervisor.gc.scales import Scales
 from supervisor.gc.sweep import Sweep
 from supervisor.metadata.content_store import ContentStore
+from supervisor.metadata.mount_manager import MountManager
 from supervisor.metadata.snapshots import Snapshots
 from supervisor.model.identifiers import Namespace
 from supervisor.model.instant import now
@@ -42,8 +43,10 @@ class Statistics:
 class Collector:
     """The collector of one store. Methods block, and may be called from any thread; runs take turns."""
 
-    def __init__(self, store: ContentStore, snapshots: Snapshots) -> None:
+    def __init__(self, store: ContentStore, snapshots: Snapshots, mounts: MountManager | None = None) -> None:
+        """Without a mount manager there are no mounts to end."""
         self._database = store.database
+        self._mounts = mounts
         self._store = store
         self._snapshots = snapshots
         self._plans = Plans()
@@ -80,7 +83,7 @@ class Collector:
         return self._database.read(lambda connection: paths.explain(connection, asked, now()))
 
     def _sweep(self, found: Iterable[Candidate], marking: float) -> Statistics:
-        files = Files(self._store, self._snapshots)
+        files = Files(self._store, self._snapshots, self._mounts)
         began = time.monotonic()
         swept = Sweep(self._database, files, found, self._stopping.is_set).run()
         return Statistics(swept.removed, swept.size, marking, time.monotonic() - began, swept.writing)

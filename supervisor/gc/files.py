@@ -2,6 +2,7 @@
 
     content    the digest's lock is held over row and file, so a commit of the same blob comes before or after
     ingests    one that a writer has open is left for a later run; its ref is held for the others
+    mounts     row and mounts end together, by the mount manager
     snapshots  numbers are never used again, so nothing needs to be held
 
 A file whose removal fails is logged: its row is gone, so the next start collects it.
@@ -10,15 +11,19 @@ A file whose removal fails is logged: its row is gone, so the next start collect
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+
+from sqlalchemy import Connection
 
 from supervisor.errors import NotFound, SupervisorError, Unavailable
 from supervisor.gc.candidate import Candidate, Kind
 from supervisor.metadata import content, edges, ingests
 from supervisor.metadata.content_store import ContentStore
+from supervisor.metadata.mount_manager import MountManager
 from supervisor.metadata.snapshots import Snapshots
 from supervisor.model.digest import Digest
+from supervisor.model.identifiers import Namespace
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +31,22 @@ log = logging.getLogger(__name__)
 class Files:
     """The files of one run."""
 
-    def __init__(self, store: ContentStore, snapshots: Snapshots) -> None:
+    def __init__(self, store: ContentStore, snapshots: Snapshots, mounts: MountManager | None = None) -> None:
         self._content = store
+        self._mounts = mounts
         self._snapshots = snapshots
         self._drivers: set[str] = set()
+
+    def unmount(self, mount: Candidate, may_go: Callable[[Connection], bool]) -> bool:
+        """End an activation, row included, if it may go; one that is in use is left for a later run."""
+        if self._mounts is None:
+            return False
+        node = mount.node
+        try:
+            return self._mounts.collect(Namespace(node.namespace), node.key, mount.identity, may_go)
+        except SupervisorError as error:
+            log.warning("a mount that nothing keeps stays: %s", error)
+            return False
 
     @contextmanager
     def held(self, candidates: Sequence[Candidate]) -> Iterator[list[Candidate]]:

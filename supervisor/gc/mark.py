@@ -20,6 +20,7 @@ _UNREACHED = text(
     WITH RECURSIVE {graph.REACHED},
     objects(namespace, type, key, kind, identity, size) AS (
         SELECT namespace, 'lease', id, 'lease', created_at, 0 FROM leases
+        UNION ALL SELECT namespace, 'mount', name, 'mount', id, 0 FROM mounts WHERE state <> 'making'
         UNION ALL SELECT namespace, 'image', name, 'image', created_at, 0 FROM images
         UNION ALL SELECT namespace, 'ingest', ref, 'ingest', started_at, 0 FROM ingests
         UNION ALL SELECT namespace, 'content', digest, 'content', created_at, size FROM blobs

@@ -15,6 +15,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+
+from sqlalchemy import Connection
 
 from supervisor.gc import keepers, objects
 from supervisor.gc.candidate import Candidate, Kind
@@ -67,6 +70,7 @@ class Sweep:
 
     def run(self) -> Swept:
         """Remove what may go."""
+        self._unmount()
         self._queue(self._waiting.values())
         while taken := self._next():
             self._queue(self._remove(taken, _drop_free))
@@ -74,6 +78,13 @@ class Sweep:
             self._remove(self._with_referrers(piece), _drop_dead)
         self._files.finish()
         return self._swept
+
+    def _unmount(self) -> None:
+        """Mounts refer to nothing, and what they show must not be removed below them."""
+        for mount in [one for one in self._waiting.values() if one.kind is Kind.MOUNT]:
+            del self._waiting[mount.node]
+            if not self._stopping() and self._files.unmount(mount, partial(_is_dead, mount)):
+                self._swept.removed[Kind.MOUNT] += 1
 
     def _queue(self, candidates: Iterable[Candidate]) -> None:
         for candidate in candidates:
@@ -117,6 +128,10 @@ class Sweep:
         self._swept.writing += seconds
         fitting = int(self._slice * SLICE_SECONDS / max(seconds, SLICE_SECONDS / 2))
         self._slice = min(LARGEST_SLICE, max(SMALLEST_SLICE, fitting))
+
+
+def _is_dead(candidate: Candidate, connection: Connection) -> bool:
+    return bool(keepers.dead(connection, [candidate], instant.now()))
 
 
 def _drop_free(tx: Transaction, taken: Sequence[Candidate]) -> Dropped:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from supervisor.gc.candidate import Kind
+from supervisor.metadata import containers, edges, leases
 from supervisor.model.identifiers import Namespace
 from supervisor.model.lease import Resource
-from tests.gc.world import BLUE, FUTURE, PAST, SNAPSHOT, World, digest
+from tests.gc.world import BLUE, FUTURE, PAST, World, digest, labelled
 
 RED = Namespace("red")
 
@@ -240,6 +243,45 @@ def test_statistics(world: World) -> None:
     world.ingest("w")
     world.age_ingest("w")
     done = world.collector.run()
-    assert done.removed == {Kind.LEASE: 0, Kind.IMAGE: 0, Kind.INGEST: 1, Kind.CONTENT: 1, Kind.SNAPSHOT: 1}
+    assert {k: n for k, n in done.removed.items() if n} == {Kind.INGEST: 1, Kind.CONTENT: 1, Kind.SNAPSHOT: 1}
     assert done.size == len(b"the bytes of b") + len(b"half")
-    assert SNAPSHOT == "snapshot/native"
+
+
+@pytest.mark.root
+def test_mounts_end_with_the_lease_or_the_object_that_kept_them(world: World, tmp_path: Path) -> None:
+    """Contract 11.1: an activation is kept by its lease, its back references, labels, or for itself."""
+    source = tmp_path / "source"
+    source.mkdir()
+    world.lease("l")
+    world.container("c", labels={"ref.mount.x": "labelled"})
+    back = {"containerd.io/gc.bref.container": "c"}
+    for name, labels, lease in (("held", {}, "l"), ("own", {}, None), ("back", back, None)):
+        world.mount(name, source, labels, lease)
+    world.mount("labelled", source, {}, "l")
+    world.collector.run()
+    assert world.mounted() == {"held", "own", "back", "labelled"}
+    world.database.write(lambda tx: leases.remove(tx, BLUE, "l"))
+    plan = world.collector.plan()
+    assert [(item.candidate.node.type, item.candidate.node.key) for item in plan.items] == [("mount", "held")]
+    assert world.collector.run().removed[Kind.MOUNT] == 1
+    assert world.mounted() == {"own", "back", "labelled"}
+    world.database.write(lambda tx: containers.remove(tx, BLUE, "c"))
+    assert world.collector.run().removed[Kind.MOUNT] == 2
+    assert world.mounted() == {"own"}
+    world.mounts.deactivate(BLUE, "own")
+
+
+def test_what_sandboxes_name_stays(world: World) -> None:
+    """Contract 11.1: a sandbox is no node, but its labels name roots."""
+    world.blob("b")
+    world.snapshot("s", labels={"ref.content": digest("b")})
+    labels = labelled({"ref.snapshot.native": "s"})
+    sandbox = edges.Node(BLUE, edges.SANDBOX, "pod")
+    world.database.write(lambda tx: edges.replace(tx, sandbox, edges.label_edges(edges.SANDBOX, labels)))
+    assert kept(world) == {"s", digest("b")}
+    assert [hop.reason for hop in world.collector.explain(BLUE, "snapshot/native", "s")] == [
+        "a sandbox: kept until it is deleted",
+        "reference of kind ref",
+    ]
+    world.database.write(lambda tx: edges.drop(tx, sandbox))
+    assert kept(world) == set()

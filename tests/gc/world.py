@@ -15,6 +15,7 @@ from supervisor.metadata import containers, images, leases
 from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.database import Database
 from supervisor.metadata.edges import Node
+from supervisor.metadata.mount_manager import MountManager
 from supervisor.metadata.snapshot_rows import Place
 from supervisor.metadata.snapshot_rules import Finished, New
 from supervisor.metadata.snapshots import Snapshots
@@ -24,6 +25,7 @@ from supervisor.model.digest import Digest
 from supervisor.model.identifiers import Namespace
 from supervisor.model.image import Image
 from supervisor.model.lease import Lease, Resource
+from supervisor.model.mount import Mount
 from supervisor.snapshots.native import NativeSnapshotter
 
 BLUE = Namespace("blue")
@@ -59,7 +61,8 @@ class World:
         self.content = ContentStore(database, self.files)
         self.driver = NativeSnapshotter(root / "native")
         self.snapshots = Snapshots(database, [self.driver])
-        self.collector = Collector(self.content, self.snapshots)
+        self.mounts = MountManager(database, root / "mounts", (root,))
+        self.collector = Collector(self.content, self.snapshots, self.mounts)
 
     @classmethod
     @contextmanager
@@ -147,6 +150,13 @@ class World:
         """Let a day pass for one ingest."""
         age = text("UPDATE ingests SET expires_at = 1 WHERE namespace = :namespace AND ref = :ref")
         self.database.write(lambda tx: tx.execute(age, {"namespace": namespace, "ref": ref}))
+
+    def mount(self, name: str, source: Path, labels: Mapping[str, str], lease: str | None) -> None:
+        mount = Mount("bind", str(source), ("bind",))
+        self.mounts.activate(BLUE, name, [mount], labels, temporary=True, lease_id=lease)
+
+    def mounted(self) -> set[str]:
+        return {activation.name for activation in self.mounts.find(BLUE)}
 
     def objects(self) -> set[Node]:
         """All collectible objects that have a record."""
