@@ -15,13 +15,14 @@ from tempfile import TemporaryDirectory
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from supervisor.content.store import Info
 from supervisor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from supervisor.metadata import containers, images, leases
 from supervisor.metadata.edges import Node
 from supervisor.metadata.snapshot_rows import Place
+from supervisor.model.digest import Digest
 from supervisor.model.identifiers import Namespace
 from supervisor.model.instant import EPOCH
 from supervisor.model.lease import Resource
@@ -30,6 +31,9 @@ from tests.gc.world import FUTURE, PAST, SNAPSHOT, World, digest, labelled
 NAMES = ("a", "b", "c", "d")
 KEYS = ("s", "t", "u", "v")
 REFUSED = (AlreadyExists, FailedPrecondition, InvalidArgument, NotFound)
+ENOUGH = 4
+"""Objects that are worth a run: fewer make dull histories."""
+
 COUNTER = itertools.count()
 
 Ref = tuple[str, str, str]
@@ -47,7 +51,7 @@ refs = st.one_of(
     st.tuples(st.just("yes"), st.just(SNAPSHOT), keys),
     st.tuples(st.just("no"), st.just(SNAPSHOT), keys),
 )
-refsets = st.lists(refs, max_size=2, unique=True).map(tuple)
+refsets = st.lists(refs, max_size=3, unique=True).map(tuple)
 rooted = st.sampled_from((False, False, False, True))
 maybe_lease = st.one_of(st.none(), names)
 
@@ -145,10 +149,14 @@ class Histories(RuleBasedStateMachine):
         if lease is not None and ("lease", lease) in self.objects:
             self.objects["lease", lease].holds.add((type_, key))
 
-    @initialize()
-    def begin(self) -> None:
-        """The name of a namespace is not another's, so nothing crosses."""
+    @initialize(blobs=st.tuples(*[refsets] * len(NAMES)), snapshots=st.tuples(*[refsets] * len(KEYS)))
+    def begin(self, blobs: tuple[tuple[Ref, ...], ...], snapshots: tuple[tuple[Ref, ...], ...]) -> None:
+        """A web of references that nothing keeps yet; and a namespace with the same name of a blob in it."""
         self.world.blob("a", namespace=Namespace("other"))
+        for name, references in zip(NAMES, blobs, strict=True):
+            self.write_blob(name, references, False, None)
+        for key, references in zip(KEYS, snapshots, strict=True):
+            self.make_snapshot(key, "", references, False, None, False)
 
     @rule(name=names, references=refsets, root=rooted, lease=maybe_lease)
     def write_blob(self, name: str, references: tuple[Ref, ...], root: bool, lease: str | None) -> None:
@@ -167,23 +175,12 @@ class Histories(RuleBasedStateMachine):
         if self.attempt(lambda: self.world.content.update(self.namespace, given)):
             self.objects["content", digest(name)] = Made(references, root)
 
-    @rule(name=names)
-    def delete_blob(self, name: str) -> None:
-        if self.attempt(lambda: self.world.content.delete(self.namespace, digest(name))):
-            del self.objects["content", digest(name)]
-
     @rule(name=names, of=names, references=refsets, expire=st.sampled_from(("", "", PAST, FUTURE)))
     def name_image(self, name: str, of: str, references: tuple[Ref, ...], expire: str) -> None:
         labels = labels_of(references, expire=expire)
         if self.attempt(lambda: self.world.image(name, of, labels, namespace=self.namespace)):
             structure = (("content", digest(of)),)
             self.objects["image", name] = Made(references, False, structure, expire == PAST)
-
-    @rule(name=names)
-    def delete_image(self, name: str) -> None:
-        remove = lambda tx: images.remove(tx, self.namespace, name)  # noqa: E731
-        if self.attempt(lambda: self.world.database.write(remove)):
-            del self.objects["image", name]
 
     @rule(
         key=keys,
@@ -223,22 +220,11 @@ class Histories(RuleBasedStateMachine):
         if not committed and (made or existed):
             self.hold(lease, SNAPSHOT, key)
 
-    @rule(key=keys)
-    def remove_snapshot(self, key: str) -> None:
-        if self.attempt(lambda: self.world.snapshots.remove(Place(self.namespace, "native"), key)):
-            del self.objects[SNAPSHOT, key]
-
     @rule(name=names, flat=st.booleans(), expire=st.sampled_from(("", PAST, FUTURE)))
     def make_lease(self, name: str, flat: bool, expire: str) -> None:
         labels = ({"flat": "x"} if flat else {}) | ({"expire": expire} if expire else {})
         if self.attempt(lambda: self.world.lease(name, labels, namespace=self.namespace)):
             self.objects["lease", name] = Made(expired=expire == PAST, flat=flat)
-
-    @rule(name=names)
-    def delete_lease(self, name: str) -> None:
-        remove = lambda tx: leases.remove(tx, self.namespace, name)  # noqa: E731
-        if self.attempt(lambda: self.world.database.write(remove)):
-            del self.objects["lease", name]
 
     @rule(name=names, type_=st.sampled_from(("content", "image", SNAPSHOT)), of=names, key=keys)
     def hold_by_lease(self, name: str, type_: str, of: str, key: str) -> None:
@@ -255,12 +241,6 @@ class Histories(RuleBasedStateMachine):
             structure = ((SNAPSHOT, snapshot),) if snapshot else ()
             self.objects["container", name] = Made(references, False, structure)
 
-    @rule(name=names)
-    def delete_container(self, name: str) -> None:
-        remove = lambda tx: containers.remove(tx, self.namespace, name)  # noqa: E731
-        if self.attempt(lambda: self.world.database.write(remove)):
-            del self.objects["container", name]
-
     @rule(name=names, lease=maybe_lease, old=st.booleans())
     def begin_write(self, name: str, lease: str | None, old: bool) -> None:
         if self.attempt(lambda: self.world.ingest(f"w-{name}", lease, self.namespace)):
@@ -269,6 +249,24 @@ class Histories(RuleBasedStateMachine):
             self.objects["ingest", f"w-{name}"] = Made(expired=old or lease is not None)
             self.hold(lease, "ingest", f"w-{name}")
 
+    @precondition(lambda self: self.objects)
+    @rule(data=st.data())
+    def delete_one(self, data: st.DataObject) -> None:
+        """Any object, by its own call; a snapshot with children is refused."""
+        type_, key = data.draw(st.sampled_from(sorted(self.objects)))
+        namespace, database = self.namespace, self.world.database
+        calls: dict[str, Callable[[], object]] = {
+            "content": lambda: self.world.content.delete(namespace, Digest(key)),
+            "image": lambda: database.write(lambda tx: images.remove(tx, namespace, key)),
+            "lease": lambda: database.write(lambda tx: leases.remove(tx, namespace, key)),
+            "container": lambda: database.write(lambda tx: containers.remove(tx, namespace, key)),
+            "ingest": lambda: self.world.content.abort(namespace, key),
+            SNAPSHOT: lambda: self.world.snapshots.remove(Place(namespace, "native"), key),
+        }
+        if self.attempt(calls[type_]):
+            del self.objects[type_, key]
+
+    @precondition(lambda self: len(self.objects) >= ENOUGH)
     @rule(planned=st.booleans())
     def collect(self, planned: bool) -> None:
         """The surviving objects are exactly those that the model can reach; a plan says the same before."""
@@ -285,6 +283,7 @@ class Histories(RuleBasedStateMachine):
         self.objects = {known: made for known, made in self.objects.items() if known in staying}
         self.world.assert_agreed()
 
+    @precondition(lambda self: len(self.objects) >= ENOUGH)
     @rule(name=names)
     def explain(self, name: str) -> None:
         """What stays has a path that begins at a root and ends at the object; what goes has none."""
@@ -300,6 +299,6 @@ class Histories(RuleBasedStateMachine):
 
 
 Histories.TestCase.settings = settings(
-    max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestHistories = Histories.TestCase
