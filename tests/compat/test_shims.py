@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +54,14 @@ def shimmed(target: Target, pairing: tuple[Target, str], image_tar: Path) -> Ctr
 def runtime(pairing: tuple[Target, str]) -> str:
     """What to pass as --runtime."""
     return pairing[1]
+
+
+def containerd_version() -> tuple[int, ...]:
+    """Major and minor version of the installed containerd."""
+    told = subprocess.run(["containerd", "--version"], capture_output=True, text=True, check=True).stdout
+    numbers = re.search(r" v?(\d+)\.(\d+)", told)
+    assert numbers, told
+    return tuple(int(number) for number in numbers.groups())
 
 
 def shim_of(target: Target, pid: int) -> str:
@@ -108,6 +118,7 @@ def test_a_running_container_outlives_the_daemon(target: Target, shimmed: Ctr, r
 
 
 def test_an_exit_meanwhile_is_there(target: Target, shimmed: Ctr, runtime: str) -> None:
+    """containerd drops a task that stopped while it was away from 1.7 on; before, and we, keep it."""
     script = "while [ ! -e /end ]; do sleep 0.05; done; exit 7"
     shimmed.run("run", "-d", "--runtime", runtime, TAG, "c", "sh", "-c", script)
     pid = shimmed.pid("c")
@@ -115,6 +126,9 @@ def test_an_exit_meanwhile_is_there(target: Target, shimmed: Ctr, runtime: str) 
     Path(f"/proc/{pid}/root/end").touch()
     eventually(lambda: not Path(f"/proc/{pid}").exists())
     target.start()
-    assert shimmed.status("c") == "STOPPED"
-    assert "code 7" in shimmed.run("tasks", "rm", "c").stderr
+    if target.containerd and containerd_version() >= (1, 7):
+        assert shimmed.status("c") == ""
+    else:
+        assert shimmed.status("c") == "STOPPED"
+        assert "code 7" in shimmed.run("tasks", "rm", "c").stderr
     shimmed.run("containers", "rm", "c")
