@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from supervisor.errors import SupervisorError
+from supervisor.errors import InvalidArgument, SupervisorError
 
 ROOTFS = "rootfs"
 INIT_PID_FILE = "init.pid"
@@ -18,6 +19,9 @@ CREATING_FILE = "creating"
 
 _GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 
+OVERFLOW_ANNOTATION = "container-supervisor.stdio.overflow"
+"""`drop`: output that nobody reads is dropped in place of stopping the process; `block` is the default."""
+
 
 @dataclass(frozen=True, slots=True)
 class SpecFacts:
@@ -25,6 +29,7 @@ class SpecFacts:
 
     group: str
     private_pids: bool
+    drops: bool
 
 
 def read_spec(bundle: str) -> SpecFacts:
@@ -38,7 +43,14 @@ def read_spec(bundle: str) -> SpecFacts:
     groups = (annotations.get(name, "") for name in _GROUP_ANNOTATIONS)
     namespaces = (spec.get("linux") or {}).get("namespaces") or ()
     private = any(one.get("type") == "pid" and not one.get("path") for one in namespaces)
-    return SpecFacts(next(filter(None, groups), ""), private)
+    return SpecFacts(next(filter(None, groups), ""), private, _drops(annotations))
+
+
+def _drops(annotations: Mapping[str, str]) -> bool:
+    policy = annotations.get(OVERFLOW_ANNOTATION, "block")
+    if policy not in ("block", "drop"):
+        raise InvalidArgument(f"annotation {OVERFLOW_ANNOTATION} is {policy!r}: block or drop is wanted")
+    return policy == "drop"
 
 
 def read_pid(path: str) -> int:

@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from supervisor.errors import DeadlineExceeded, InvalidArgument, NotFound, SupervisorError
@@ -70,7 +70,9 @@ class Container:
         `register` is called when it exists, before its end can be told. A failure leaves nothing behind.
         """
         options.save(self._options, self.bundle)
-        self._private_pids = files.read_spec(self.bundle).private_pids
+        spec = files.read_spec(self.bundle)
+        self._private_pids = spec.private_pids
+        self._io = replace(self._io, drops=spec.drops)
         with ExitStack() as undo, self._around.reaper.expecting():
             rootfs.mount(mounts, self.bundle)
             if mounts:

@@ -3,6 +3,9 @@
 Between two pipes the kernel moves the pages (splice); a file or a terminal at either end needs a
 buffer. A copier waits for its source or for its sink, never for both, so a reader that hangs costs
 nothing and stops nobody else. At most `BURST` moves are made at a time, for the sake of the others.
+
+A sink that stays full stops the process that writes, which is the rule of pipes. A copier that
+`drops` gives up waiting after `PATIENCE` seconds and throws away what comes, until there is room again.
 """
 
 from __future__ import annotations
@@ -12,13 +15,16 @@ import logging
 import os
 import select
 import stat
+import time
 from collections.abc import Callable
 from enum import Enum
+from threading import Timer
 
 from supervisor.shimv2.runc.loop import READ, WRITE, Loop
 
 BURST = 64
 CHUNK = 64 << 10
+PATIENCE = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +44,18 @@ class Copier:
     It owns neither descriptor: `ended` closes them. Made and used in the loop's thread only.
     """
 
-    def __init__(self, loop: Loop, source: int, sink: int, ended: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: Loop, source: int, sink: int, ended: Callable[[], None], *, drops: bool = False
+    ) -> None:
         self._loop = loop
         self._source = source
         self._sink = sink
         self._ended = ended
+        self._drops = drops
+        self._stalled_at: float | None = None
+        self._timer: Timer | None = None
+        self._dropping = False
+        self._dropped = 0
         self._watched: int | None = None
         self._over = False
 
@@ -55,22 +68,65 @@ class Copier:
         if not self._over:
             self._over = True
             self._watch(None, 0)
+            self._end_stall()
+            if self._timer is not None:
+                self._timer.cancel()
             self._ended()
 
     def _ready(self, _mask: int) -> None:
         for _ in range(BURST):
             if self._over:
                 return
-            match self.move():
+            match self._discard_or_move():
                 case Moved.SOURCE_EMPTY:
                     self._watch(self._source, READ)
                     return
                 case Moved.SINK_FULL:
-                    self._watch(self._sink, WRITE)
+                    self.await_sink()
                     return
                 case Moved.ENDED:
                     self.stop()
         self._go_on()
+
+    def await_sink(self) -> None:
+        """Come back when the sink has room."""
+        self._watch(self._sink, WRITE)
+        if self._drops and self._stalled_at is None:
+            self._stalled_at = time.monotonic()
+            if self._timer is None:
+                self._look_again_in(PATIENCE)
+
+    def _look_again_in(self, seconds: float) -> None:
+        self._timer = Timer(seconds, self._loop.call, (self._time_up,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _time_up(self) -> None:
+        self._timer = None
+        if self._stalled_at is None or self._over:
+            return
+        rest = self._stalled_at + PATIENCE - time.monotonic()
+        if rest > 0:
+            self._look_again_in(rest)
+        else:
+            self._dropping = True
+            self._watch(None, 0)
+            self._ready(0)
+
+    def _discard_or_move(self) -> Moved:
+        if self._dropping and not _has_room(self._sink):
+            return self.discard()
+        moved = self.move()
+        if moved is Moved.SOME and self._stalled_at is not None:
+            self._end_stall()
+        return moved
+
+    def _end_stall(self) -> None:
+        self._stalled_at = None
+        self._dropping = False
+        if self._dropped:
+            log.warning("%d bytes of output were dropped, since nobody read them", self._dropped)
+        self._dropped = 0
 
     def _go_on(self) -> None:
         """Come back after the others' turn: at once where what is watched is sure to be ready."""
@@ -96,6 +152,15 @@ class Copier:
         """Move what can be moved without waiting."""
         raise NotImplementedError
 
+    def discard(self) -> Moved:
+        """Throw away what can be read without waiting, and count it."""
+        try:
+            data = os.read(self._source, CHUNK)
+        except BlockingIOError:
+            return Moved.SOURCE_EMPTY
+        self._dropped += len(data)
+        return Moved.SOME if data else Moved.ENDED
+
 
 class SpliceCopier(Copier):
     """From pipe to pipe, without the bytes passing through this process."""
@@ -114,6 +179,16 @@ class BufferCopier(Copier):
     """Between any two descriptors."""
 
     _pending = memoryview(b"")
+
+    def discard(self) -> Moved:
+        """As for others, what has been read already included."""
+        try:
+            data = self.read()
+        except BlockingIOError:
+            return Moved.SOURCE_EMPTY
+        self._dropped += len(data) + len(self._pending)
+        self._pending = memoryview(b"")
+        return Moved.SOME if data else Moved.ENDED
 
     def move(self) -> Moved:
         """One write of what is pending, after one read if nothing is."""
@@ -148,9 +223,16 @@ class TerminalReader(BufferCopier):
     """From a terminal's master side. `reopen` makes sure that somebody has its other side open."""
 
     def __init__(
-        self, loop: Loop, source: int, sink: int, ended: Callable[[], None], reopen: Callable[[], bool]
+        self,
+        loop: Loop,
+        source: int,
+        sink: int,
+        ended: Callable[[], None],
+        reopen: Callable[[], bool],
+        *,
+        drops: bool = False,
     ) -> None:
-        super().__init__(loop, source, sink, ended)
+        super().__init__(loop, source, sink, ended, drops=drops)
         self._reopen = reopen
         self._finishing = False
 
@@ -181,10 +263,12 @@ def _has_room(descriptor: int) -> bool:
     return bool(poller.poll(0))
 
 
-def copier_for(loop: Loop, source: int, sink: int, ended: Callable[[], None]) -> Copier:
+def copier_for(
+    loop: Loop, source: int, sink: int, ended: Callable[[], None], *, drops: bool = False
+) -> Copier:
     """The copier that suits the two descriptors."""
     both_pipes = _is_pipe(source) and _is_pipe(sink)
-    return (SpliceCopier if both_pipes else BufferCopier)(loop, source, sink, ended)
+    return (SpliceCopier if both_pipes else BufferCopier)(loop, source, sink, ended, drops=drops)
 
 
 def _is_pipe(descriptor: int) -> bool:

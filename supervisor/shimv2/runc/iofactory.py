@@ -23,6 +23,8 @@ class IOFactory:
     reaper: Reaper
     namespace: str
     owner: tuple[int, int]
+    drops: bool = False
+    """Whether output that nobody reads is dropped, after a while, in place of stopping the process."""
 
     def make(self, paths: StdioPaths, process_id: str) -> ProcessIO:
         """The streams for one process; raises SupervisorError. The rarer kinds are imported when needed."""
@@ -33,17 +35,28 @@ class IOFactory:
             return self._terminal(paths)
         match scheme:
             case "" if paths.stdin or paths.stdout or paths.stderr:
-                return PipeIO(self.loop, paths, self.owner)
+                return PipeIO(self.loop, paths, self.owner, drops=self.drops)
             case "":
                 return ProcessIO()
             case "file":
-                return FileIO(self.loop, paths, self.owner)
+                return self._file(paths)
         raise SupervisorError(f"unknown STDIO scheme {scheme}")
+
+    def _file(self, paths: StdioPaths) -> ProcessIO:
+        if "?" in paths.stdout:
+            from supervisor.shimv2.runc.logoptions import log_options
+
+            options = log_options(paths.stdout)
+            if options is not None:
+                from supervisor.shimv2.runc.logio import LogIO
+
+                return LogIO(self.loop, paths, self.owner, options)
+        return FileIO(self.loop, paths, self.owner)
 
     def _terminal(self, paths: StdioPaths) -> ProcessIO:
         from supervisor.shimv2.runc.terminal import TerminalIO
 
-        return TerminalIO(self.loop, paths)
+        return TerminalIO(self.loop, paths, drops=self.drops)
 
     def _logged(self, paths: StdioPaths, process_id: str) -> ProcessIO:
         from supervisor.shimv2.runc.logger import LoggedTerminalIO, LoggerCommand, LoggerIO

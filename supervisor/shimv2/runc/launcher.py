@@ -28,7 +28,6 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
-from supervisor.errors import SupervisorError
 from supervisor.kernel.process import set_name, set_title
 
 MAX_MESSAGE = 1 << 20
@@ -56,12 +55,11 @@ def launch(act: Act) -> None:
 
 
 def _load() -> None:
-    """Load and try what any action may need, so that children find it in memory that they share."""
-    from supervisor.shimv2.runc import delete, logger, rehearsal, server, start, stray, terminal
+    """Load what any action may need, so that no child has to."""
+    from supervisor.shimv2.runc import delete, logger, server, start, stray, terminal
 
     del delete, logger, server, start, stray, terminal
     logging.basicConfig()
-    rehearsal.rehearse()
 
 
 def _replace_stdin() -> None:
@@ -154,7 +152,7 @@ class _Launcher:
         """In the child: stand where the binary would have been started, act, and end."""
         code, stdout, stderr = 1, -1, -1
 
-        def answer() -> None:
+        def answer(code: int = 0) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
             self._send(order["number"], code, _content(stdout), _content(stderr))
@@ -169,14 +167,13 @@ class _Launcher:
             os.chdir(order["cwd"])
             set_name(NAME)
             set_title(" ".join((NAME, *order["argv"])))
-            code = 0
             code = self._act(order["argv"], answer)
-        except (SupervisorError, OSError) as error:
-            code = 1
-            os.write(2, f"{error}\n".encode())
+        # The last stop of a process: there is nobody above to tell.
+        except BaseException:
+            logging.exception("the action failed because of an error of its own")
         finally:
             with suppress(OSError):
-                answer()
+                answer(code)
             os._exit(code)
 
 

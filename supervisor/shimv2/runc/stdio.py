@@ -73,8 +73,9 @@ class ProcessIO:
 class CopiedIO(ProcessIO):
     """Base of the kinds whose bytes pass through this process: copiers, and when they are all done."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, *, drops: bool = False) -> None:
         self.loop = loop
+        self.drops = drops
         self.owned = Descriptors()
         self._copiers: list[Copier] = []
         self._outputs_open = 0
@@ -114,8 +115,8 @@ class CopiedIO(ProcessIO):
 class PipeIO(CopiedIO):
     """Pipes to the process, copied from and to the client's fifos or files."""
 
-    def __init__(self, loop: Loop, paths: StdioPaths, owner: tuple[int, int]) -> None:
-        super().__init__(loop)
+    def __init__(self, loop: Loop, paths: StdioPaths, owner: tuple[int, int], *, drops: bool = False) -> None:
+        super().__init__(loop, drops=drops)
         self._paths = paths
         self._inner: dict[int, int] = {}
         self._outer: dict[int, int] = {}
@@ -179,7 +180,7 @@ class PipeIO(CopiedIO):
 
     def _output(self, source: int, sink_and_keepers: tuple[int, ...]) -> Copier:
         ended = partial(self.output_ended, source, *sink_and_keepers)
-        return copier_for(self.loop, source, sink_and_keepers[0], ended)
+        return copier_for(self.loop, source, sink_and_keepers[0], ended, drops=self.drops)
 
 
 def file_path(uri: str) -> str:

@@ -79,8 +79,8 @@ def _received(connection: socket.socket) -> int:
 class TerminalIO(CopiedIO):
     """One stream in each direction; the client's stderr path has no meaning."""
 
-    def __init__(self, loop: Loop, paths: StdioPaths) -> None:
-        super().__init__(loop)
+    def __init__(self, loop: Loop, paths: StdioPaths, *, drops: bool = False) -> None:
+        super().__init__(loop, drops=drops)
         if not paths.stdout:
             raise SupervisorError("failed to start console copy: a terminal needs a path for stdout")
         self._check(paths)
@@ -152,7 +152,9 @@ class TerminalIO(CopiedIO):
         if self._process_ended:
             self.owned.close(self._peer)
         ended = partial(self._output_over, sinks)
-        self._reader = TerminalReader(self.loop, self._master, sinks[0], ended, self._open_peer)
+        self._reader = TerminalReader(
+            self.loop, self._master, sinks[0], ended, self._open_peer, drops=self.drops
+        )
         copiers: list[Copier] = [self._reader]
         if source >= 0:
             # A number of its own: the loop watches each number for one purpose only.

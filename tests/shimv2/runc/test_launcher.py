@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,102 @@ def test_many_shims_at_once(shim: Shim) -> None:
             shim.pids.add(answer.shim_pid)
     assert len(shim.pids) == len(names)
     assert {int(Path(f"/proc/{pid}/stat").read_text().split()[5]) for pid in shim.pids} == shim.pids
+    titles = sorted(Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode() for pid in shim.pids)
+    assert titles == sorted(
+        " ".join(["containerd-shim-oci-v2", *_argv(shim, name, "start")[1:]]) for name in names
+    )
+
+
+def test_a_killed_launcher_is_replaced(shim: Shim) -> None:
+    """Architecture 3: its death costs only speed."""
+
+    async def start() -> list[object]:
+        async with Launcher(Path(SHIM)) as launcher:
+            first = launcher.pid
+            assert first is not None
+            os.kill(first, signal.SIGKILL)
+            during = await launcher.run([SHIM, "-v"], shim.folder, {}, b"")
+            async with asyncio.timeout(30):
+                while launcher.pid in (None, first):
+                    await asyncio.sleep(0.01)
+            after = await launcher.run([SHIM, "-v"], shim.folder, {}, b"")
+            return [during, after and after.code]
+
+    assert asyncio.run(start()) == [None, 0]
+
+
+def test_an_action_that_is_given_up_is_killed(shim: Shim) -> None:
+    bundle = shim.folder / "b/stuck"
+    bundle.mkdir(parents=True)
+    os.mkfifo(bundle / "config.json")  # whoever reads the spec waits for ever
+
+    async def start() -> None:
+        async with Launcher(Path(SHIM)) as launcher:
+            order = launcher.run(_argv(shim, "stuck", "start"), bundle, dict(os.environ), b"")
+            running = asyncio.ensure_future(order)
+            pid = await asyncio.to_thread(eventually, lambda: _standing_in(bundle), "the action")
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            assert not Path(f"/proc/{pid}").exists()
+
+    asyncio.run(start())
+
+
+def _standing_in(folder: Path) -> int:
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.readlink(place / "cwd") == str(folder):
+                return int(place.name)
+    return 0
+
+
+def test_a_hundred_forks_leave_nothing(shim: Shim) -> None:
+    async def start() -> tuple[list[int], set[int]]:
+        async with Launcher(Path(SHIM)) as launcher:
+            counts = []
+            for _ in range(2):
+                for _ in range(50):
+                    done = await launcher.run([SHIM, "-v"], shim.folder, {}, b"")
+                    assert done is not None
+                    assert done.code == 0
+                place = Path(f"/proc/{launcher.pid}")
+                children = place / f"task/{launcher.pid}/children"
+                await asyncio.to_thread(eventually, lambda: not children.read_text(), "the end of zombies")
+                counts.append(len(list((place / "fd").iterdir())))
+            return counts, launcher._waiting.keys() | set()
+
+    counts, waiting = asyncio.run(start())
+    assert counts[0] == counts[1]
+    assert not waiting
+
+
+def test_nothing_of_the_daemon_reaches_a_shim(shim: Shim, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R4: no descriptor, no notification socket, and no session of the daemon's."""
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nope/notify")
+    shim.bundle("c1", spec(["true"]))
+
+    async def start() -> str:
+        with (shim.folder / "secret").open("wb") as secret:
+            os.set_inheritable(secret.fileno(), True)
+            async with Launcher(Path(SHIM)) as launcher:
+                bundle = shim.folder / "b/c1"
+                done = await launcher.run(_argv(shim, "c1", "start"), bundle, {"A": "b"}, shim.params("c1"))
+                assert done is not None
+                return parse_answer(done.stdout).address
+
+    with Client(asyncio.run(start())) as client:
+        pid = client.call(TASK, "Connect", task.ConnectRequest(id="c1"), task.ConnectResponse).shim_pid
+    shim.pids.add(pid)
+    place = Path(f"/proc/{pid}")
+    assert b"NOTIFY_SOCKET" not in (place / "environ").read_bytes()
+    open_files = {os.readlink(entry) for entry in (place / "fd").iterdir()}
+    assert {name.partition(":")[0] for name in open_files} <= {
+        "/dev/null",
+        "socket",
+        "anon_inode",
+        str(place),
+    }
 
 
 def test_a_failing_action_says_why(shim: Shim) -> None:
@@ -73,8 +170,8 @@ def test_without_a_launcher_the_caller_is_told(shim: Shim) -> None:
         async with Launcher(Path("/nope")) as none:
             first = await none.run(_argv(shim, "c1", "-v"), shim.folder, {}, b"")
         async with Launcher(Path(SHIM)) as killed:
-            assert killed._process is not None
-            os.kill(killed._process.pid, signal.SIGKILL)
+            assert killed.pid is not None
+            os.kill(killed.pid, signal.SIGKILL)
             second = await killed.run(_argv(shim, "c1", "-v"), shim.folder, {}, b"")
         return [first, second]
 
