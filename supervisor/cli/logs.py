@@ -1,22 +1,30 @@
 """Where the output of detached containers is kept, and reading it (`run -d`, `logs`, `rm`).
 
-The shim appends to a file; the container's label names it, so that every client finds it. The daemon
-has no part in it, and so the log is complete whatever happens to the daemon.
+The shim writes it, in files that are rotated; the container's label names the one in use, so that
+every client finds it. The daemon has no part in it, and so the log goes on whatever happens to the
+daemon.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 from supervisor.client.client import Client
 from supervisor.client.containers import Container
 from supervisor.errors import NotFound
+from supervisor.model.log_index import SUFFIX
 
 LABEL = "container-supervisor/log"
 FALLBACK_ROOT = "/var/lib/container-supervisor"
 PIECE_BYTES = 64 << 10
+
+# Other shims than ours ignore this, and append to one file.
+ROTATE_SIZE = "10m"
+ROTATED_FILES = 5
 
 
 async def place(client: Client, container_id: str, directory: str | None) -> Path:
@@ -30,7 +38,7 @@ def prepare(path: Path) -> str:
     path.parent.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     path.touch(mode=0o600)
-    return f"file://{quote(str(path))}"
+    return f"file://{quote(str(path))}?rotate-size={ROTATE_SIZE}&rotate-count={ROTATED_FILES}"
 
 
 def of(container: Container) -> Path:
@@ -50,17 +58,71 @@ def remove(namespace: str, container_id: str, path: Path) -> None:
     """
     if path.name != f"{container_id}.log" or path.parent.name != namespace:
         return
-    path.unlink(missing_ok=True)
+    for file in (path, *(_rotated(path, number) for number in range(1, ROTATED_FILES))):
+        file.unlink(missing_ok=True)
+        file.with_name(file.name + SUFFIX).unlink(missing_ok=True)
     with suppress(OSError):  # other logs are in there
         path.parent.rmdir()
         path.parent.parent.rmdir()
 
 
-def read_from(path: Path, offset: int) -> bytes:
-    """The next piece of a log."""
-    try:
-        with path.open("rb") as log:
-            log.seek(offset)
-            return log.read(PIECE_BYTES)
-    except FileNotFoundError:
-        raise NotFound(f"log {path}: somebody removed it") from None
+class Reader:
+    """Reads a log that is rotated meanwhile: every byte once, from the oldest file that is there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = _kept(_open(path), 0)
+
+    def read(self) -> bytes:
+        """The next piece; empty when there is none yet. Raises NotFound when the log was removed."""
+        data = self._file.read(PIECE_BYTES)
+        if data:
+            return data
+        files = _open(self._path)
+        own = _inode(self._file)
+        # A file that is no longer kept is followed by the oldest of those that are.
+        following = next((number + 1 for number, file in enumerate(files) if _inode(file) == own), 0)
+        # What was written between the read and a rotation comes first.
+        data = self._file.read(PIECE_BYTES)
+        if data or following == len(files):
+            _kept(files, 0).close()
+            return data
+        self._file.close()
+        self._file = _kept(files, following)
+        return self._file.read(PIECE_BYTES)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _open(path: Path) -> list[BinaryIO]:
+    """A log's files, the oldest first; the one that is written to, the last, must be there."""
+    files: dict[int, BinaryIO] = {}
+    with suppress(FileNotFoundError):
+        for number in range(ROTATED_FILES):
+            # The newest first: a rotation meanwhile shows one twice, and none is missed.
+            file = (path if not number else _rotated(path, number)).open("rb")
+            if _inode(file) in files:
+                file.close()
+            else:
+                files[_inode(file)] = file
+    if not files:
+        raise NotFound(f"log {path}: somebody removed it")
+    return list(reversed(files.values()))
+
+
+def _kept(files: list[BinaryIO], number: int) -> BinaryIO:
+    """One of the files; the others are closed."""
+    for other, file in enumerate(files):
+        if other != number:
+            file.close()
+    return files[number]
+
+
+def _inode(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_ino
+
+
+def _rotated(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from pathlib import Path
 
 from supervisor.cli import logs, session
 from supervisor.cli.context import Context
@@ -19,21 +18,24 @@ _POLL_SECONDS = 0.1
 async def show(context: Context) -> int:
     """Write the log to standard output; with -f until the container has ended."""
     container = await context.client.containers.get(context.args.container)
-    path = logs.of(container)
-    offset = _copy(path, 0)
-    if context.args.follow:
-        await _follow(context.client.tasks.of(container.id), path, offset)
+    reader = logs.Reader(logs.of(container))
+    try:
+        _copy(reader)
+        if context.args.follow:
+            await _follow(context.client.tasks.of(container.id), reader)
+    finally:
+        reader.close()
     return 0
 
 
-async def _follow(task: Task, path: Path, offset: int) -> None:
+async def _follow(task: Task, reader: logs.Reader) -> None:
     ended = asyncio.ensure_future(_ended(task))
     try:
         while not ended.done():
             await asyncio.wait([ended], timeout=_POLL_SECONDS)
-            offset = _copy(path, offset)
+            _copy(reader)
         await ended
-        _copy(path, offset)
+        _copy(reader)
     finally:
         ended.cancel()
 
@@ -45,11 +47,9 @@ async def _ended(task: Task) -> None:
         return  # removed, or never started: nothing will be added
 
 
-def _copy(path: Path, offset: int) -> int:
-    """Copy what lies behind `offset`; returns where it ended."""
-    while data := logs.read_from(path, offset):
-        offset += len(data)
+def _copy(reader: logs.Reader) -> None:
+    """Copy what there is by now."""
+    while data := reader.read():
         view = memoryview(data)
         while view:
             view = view[os.write(sys.stdout.fileno(), view) :]
-    return offset

@@ -4,7 +4,7 @@ import pytest
 
 from supervisor.cli import problems, run_cmd, words
 from supervisor.cli.arguments import parser
-from supervisor.cli.logs import remove
+from supervisor.cli.logs import Reader, remove
 from supervisor.client.running import signal_number
 from supervisor.errors import InvalidArgument, NotFound, SupervisorError
 from supervisor.model.instant import SECOND, now
@@ -113,5 +113,37 @@ def test_only_its_own_log_is_removed(tmp_path):
     remove("ns", "c2", own)
     assert own.exists()
     assert (tmp_path / "c1.log").exists()
+    for name in ("c1.log.index", "c1.log.1", "c1.log.1.index"):
+        (own.parent / name).touch()
     remove("ns", "c1", own)
     assert not (tmp_path / "logs").exists()
+
+
+def test_a_log_is_read_over_its_rotation(tmp_path):
+    """Every byte once, in order, also when it is rotated more than once between two reads."""
+    log = tmp_path / "c1.log"
+
+    def rotate():
+        for number in range(3, 0, -1):
+            old = tmp_path / (f"c1.log.{number - 1}" if number > 1 else "c1.log")
+            if old.exists():
+                old.rename(tmp_path / f"c1.log.{number}")
+
+    (tmp_path / "c1.log.1").write_bytes(b"1")
+    log.write_bytes(b"2")
+    reader = Reader(log)
+    read = [reader.read(), reader.read(), reader.read()]
+    with log.open("ab") as late:
+        rotate()
+        log.write_bytes(b"4")
+        rotate()
+        log.write_bytes(b"5")
+        late.write(b"3")
+    read += [reader.read() for _ in range(4)]
+    reader.close()
+    assert read == [b"1", b"2", b"", b"3", b"4", b"5", b""]
+
+
+def test_a_log_that_was_removed(tmp_path):
+    with pytest.raises(NotFound, match="somebody removed it"):
+        Reader(tmp_path / "c1.log")

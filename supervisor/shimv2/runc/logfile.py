@@ -7,6 +7,7 @@ cut at the end of a line where there is one.
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 
 from supervisor.model.instant import SECOND, Nanoseconds, now
@@ -25,6 +26,7 @@ class LogFile:
         self._options = options
         self._descriptor = -1
         self._index = -1
+        self._mode = 0o644
         self._size = 0
         self._indexed_at = Nanoseconds(0)
         self.in_line = False
@@ -64,11 +66,14 @@ class LogFile:
 
     def _open(self) -> None:
         os.makedirs(os.path.dirname(self._options.path), mode=0o755, exist_ok=True)
-        self._descriptor = os.open(self._options.path, _FLAGS, 0o644)
-        self._size = os.fstat(self._descriptor).st_size
+        self._descriptor = os.open(self._options.path, _FLAGS, self._mode)
+        found = os.fstat(self._descriptor)
+        self._size = found.st_size
+        # Whoever made the first file has said who may read the log.
+        self._mode = stat.S_IMODE(found.st_mode)
         self._indexed_at = Nanoseconds(0)
         if self._options.indexed:
-            self._index = os.open(self._options.path + SUFFIX, _FLAGS, 0o644)
+            self._index = os.open(self._options.path + SUFFIX, _FLAGS, self._mode)
 
     def _note_time(self) -> None:
         """Enter the present moment, unless that has been done in this second."""

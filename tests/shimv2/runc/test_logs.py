@@ -72,6 +72,16 @@ def test_files_are_cut_between_lines_and_the_oldest_goes(tmp_path: Path) -> None
     )
 
 
+def test_every_file_may_be_read_by_those_who_may_read_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.touch(0o600)
+    log = LogFile(LogOptions(str(path), rotate_size=10))
+    for line in (b"11111\n", b"22222\n"):
+        written(log, line)
+    log.close()
+    assert {one.stat().st_mode & 0o777 for one in tmp_path.iterdir()} == {0o600}
+
+
 def test_one_file_begins_anew(tmp_path: Path) -> None:
     path = tmp_path / "log"
     log = LogFile(LogOptions(str(path), rotate_size=10, rotate_count=1, indexed=False))
