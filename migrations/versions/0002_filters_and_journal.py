@@ -35,8 +35,9 @@ def upgrade() -> None:
     for statements in _LABELLED:
         for statement in statements:
             connection.exec_driver_sql(statement)
-    op.create_index("ix_containers_namespace_image", "containers", ["namespace", "image"])
-    op.create_index("ix_images_namespace_digest", "images", ["namespace", "digest"])
+    # With the key at their end they give the order of a list too; else SQLite prefers the primary key.
+    op.create_index("ix_containers_namespace_image_id", "containers", ["namespace", "image", "id"])
+    op.create_index("ix_images_namespace_digest_name", "images", ["namespace", "digest", "name"])
     op.add_column("events", sa.Column("recorded_at", sa.BigInteger(), nullable=False, server_default="0"))
     # When an event was recorded is not known: its timestamp is its sender's. They age from now on.
     connection.execute(sa.text("UPDATE events SET recorded_at = :now"), {"now": time.time_ns()})

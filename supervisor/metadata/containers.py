@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any as Anything
 
 from google.protobuf.any_pb2 import Any as AnyMessage
-from sqlalchemy import Connection, and_, bindparam, delete, select, update
+from sqlalchemy import BindParameter, Connection, and_, bindparam, delete, literal, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from supervisor.api.events.container_pb2 import ContainerCreate, ContainerDelete, ContainerUpdate
@@ -15,6 +15,7 @@ from supervisor.errors import AlreadyExists, NotFound
 from supervisor.metadata import edges, namespaces
 from supervisor.metadata.database import Transaction
 from supervisor.metadata.edges import Edge, Node
+from supervisor.metadata.filtering import Labels, Search, Text
 from supervisor.metadata.schema import ContainerRow
 from supervisor.metadata.statements import Prepared, Row
 from supervisor.model import container as rules
@@ -22,13 +23,20 @@ from supervisor.model.container import Container, Runtime
 from supervisor.model.fieldmask import MaskPath
 from supervisor.model.filters import Filter
 from supervisor.model.identifiers import Namespace, stored_labels
-from supervisor.model.predicate import predicate
 
 _COLUMNS = ContainerRow.__table__.columns
-_THIS = and_(ContainerRow.namespace == bindparam("in_namespace"), ContainerRow.id == bindparam("of_id"))
+_IN: BindParameter[str] = bindparam("in_namespace")
+_THIS = and_(ContainerRow.namespace == _IN, ContainerRow.id == bindparam("of_id"))
 _GET = Prepared(select(*_COLUMNS).where(_THIS))
-_FIND = Prepared(
-    select(*_COLUMNS).where(ContainerRow.namespace == bindparam("in_namespace")).order_by(ContainerRow.id)
+_FIND = Search(
+    select(*_COLUMNS).where(ContainerRow.namespace == _IN).order_by(ContainerRow.id),
+    ContainerRow.id,
+    {
+        ("id",): Text(ContainerRow.id, optional=True),
+        ("image",): Text(ContainerRow.image, optional=True),
+        ("runtime", "name"): Text(ContainerRow.runtime_name, optional=True),
+        ("labels",): Labels(_IN, literal(edges.CONTAINER), ContainerRow.id),
+    },
 )
 _INSERT = Prepared(insert(ContainerRow).on_conflict_do_nothing())
 _UPDATE = Prepared(update(ContainerRow).where(_THIS))
@@ -45,9 +53,7 @@ def get(connection: Connection, namespace: Namespace, id_: str) -> Container:
 
 def find(connection: Connection, namespace: Namespace, filters: Sequence[Filter] = ()) -> list[Container]:
     """The containers that pass the filters, in byte order of their ids."""
-    wanted = predicate(filters)
-    found = map(_value, _FIND.rows(connection, {"in_namespace": namespace}))
-    return [container for container in found if wanted(container.field)]
+    return [_value(row) for row in _FIND.rows(connection, {"in_namespace": namespace}, filters)]
 
 
 def create(tx: Transaction, namespace: Namespace, container: Container) -> Container:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any as Anything
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, exists, or_, select
+from sqlalchemy import Connection, and_, bindparam, delete, exists, literal, or_, select
 from sqlalchemy.dialects.sqlite import insert
 
 from supervisor.api.events.content_pb2 import ContentCreate, ContentDelete
@@ -19,12 +19,13 @@ from supervisor.errors import NotFound
 from supervisor.metadata import edges, leases, namespaces
 from supervisor.metadata.database import Transaction
 from supervisor.metadata.edges import Node
+from supervisor.metadata.filtering import Labels, Search, Text
 from supervisor.metadata.schema import BlobRow, IngestRow, NamespaceRow
+from supervisor.metadata.statements import Prepared, Row
 from supervisor.model.digest import Digest
 from supervisor.model.fieldmask import MaskPath, merged_map
 from supervisor.model.filters import Filter
 from supervisor.model.identifiers import Namespace, check_labels, stored_labels
-from supervisor.model.predicate import predicate
 
 SHAREABLE_LABEL = "containerd.io/namespace.shareable"
 
@@ -32,7 +33,15 @@ _COLUMNS = BlobRow.__table__.columns
 _IS = and_(BlobRow.namespace == bindparam("in_namespace"), BlobRow.digest == bindparam("of_digest"))
 
 # Built once: building a statement costs more than running it, and clients read blobs in small pieces.
-_FIND = select(*_COLUMNS).where(_IS)
+_FIND = Prepared(select(*_COLUMNS).where(_IS))
+_SEARCH = Search(
+    select(*_COLUMNS).where(BlobRow.namespace == bindparam("in_namespace")).order_by(BlobRow.digest),
+    BlobRow.digest,
+    {
+        ("digest",): Text(BlobRow.digest),
+        ("labels",): Labels(bindparam("in_namespace"), literal(edges.CONTENT), BlobRow.digest),
+    },
+)
 _FORGET = delete(BlobRow).where(_IS)
 _IN_USE = select(
     or_(
@@ -49,7 +58,7 @@ _UPSERT = _NEW.on_conflict_do_update(
 
 def find(connection: Connection, namespace: Namespace, digest: str) -> Info | None:
     """What the namespace knows of a blob, None when it has no record."""
-    row = connection.execute(_FIND, _key(namespace, digest)).one_or_none()
+    row = _FIND.one(connection, _key(namespace, digest))
     return None if row is None else _value(row)
 
 
@@ -63,10 +72,7 @@ def get(connection: Connection, namespace: Namespace, digest: str) -> Info:
 
 def matching(connection: Connection, namespace: Namespace, filters: Sequence[Filter] = ()) -> list[Info]:
     """The namespace's blobs that pass the filters, in byte order of their digests."""
-    query = select(*_COLUMNS).where(BlobRow.namespace == namespace).order_by(BlobRow.digest)
-    wanted = predicate(filters)
-    found = map(_value, connection.execute(query))
-    return [info for info in found if wanted(info.field)]
+    return [_value(row) for row in _SEARCH.rows(connection, {"in_namespace": namespace}, filters)]
 
 
 def recorded_sizes(connection: Connection) -> list[tuple[Namespace, Digest, int]]:
@@ -173,5 +179,5 @@ def _values(namespace: Namespace, info: Info) -> dict[str, Anything]:
     }
 
 
-def _value(row: Row[Anything]) -> Info:
-    return Info(row.digest, row.size, row.created_at, row.updated_at, row.labels)
+def _value(row: Row) -> Info:
+    return Info(row["digest"], row["size"], row["created_at"], row["updated_at"], row["labels"])

@@ -15,9 +15,8 @@ from supervisor.metadata.blobs import Blobs
 from supervisor.metadata.content_ingest import Ingest
 from supervisor.model import digest as digests
 from supervisor.model.digest import Digest
-from supervisor.model.filters import Filter
+from supervisor.model.filters import Filter, Operator, Selector
 from supervisor.model.identifiers import Namespace
-from supervisor.model.predicate import predicate
 
 
 class ContentStore(Blobs):
@@ -25,16 +24,16 @@ class ContentStore(Blobs):
 
     def status(self, namespace: Namespace, ref: str) -> Status:
         """How far the ingest is; raises NotFound, also for one that shares a blob."""
-        known = self.database.read(lambda c: ingests.refs(c, namespace, ref))
+        this = (Selector(("ref",), Operator.EQUAL, ref),)
+        known = self.database.read(lambda c: ingests.refs(c, namespace, (this,)))
         for status in self._statuses(namespace, known):
             return status
         raise NotFound(f'could not get status for ref "{ref}": ingest in namespace {namespace!r}')
 
     def statuses(self, namespace: Namespace, filters: Sequence[Filter] = ()) -> list[Status]:
         """The namespace's ingests that pass the filters; those that share a blob are left out."""
-        wanted = predicate(filters)
-        known = self.database.read(lambda c: ingests.refs(c, namespace))
-        return [status for status in self._statuses(namespace, known) if wanted(status.field)]
+        known = self.database.read(lambda c: ingests.refs(c, namespace, filters))
+        return list(self._statuses(namespace, known))
 
     def abort(self, namespace: Namespace, ref: str, lease_id: str | None = None) -> None:
         """Remove an ingest with its bytes, also under the hands of its writer; raises NotFound."""

@@ -26,7 +26,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from supervisor.errors import Internal, ResourceExhausted, SupervisorError, Unavailable
-from supervisor.metadata import migrate
+from supervisor.metadata import filtering, migrate
 from supervisor.metadata.schema import EventRow
 from supervisor.metadata.statements import Prepared, driver
 from supervisor.model import instant
@@ -275,6 +275,7 @@ def _engine(path: Path, *, read_only: bool) -> Engine:
         for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         if read_only:
+            connection.create_function(filtering.MATCHES, 2, filtering.matches, deterministic=True)
             connection.execute("PRAGMA query_only=ON")
             connection.execute("PRAGMA wal_autocheckpoint=0")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any as Anything
 
-from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, select, update
+from sqlalchemy import BindParameter, Connection, and_, bindparam, delete, literal, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from supervisor.api.events.image_pb2 import ImageCreate, ImageDelete, ImageUpdate
@@ -14,7 +14,9 @@ from supervisor.errors import AlreadyExists, NotFound
 from supervisor.metadata import edges, leases, namespaces
 from supervisor.metadata.database import Transaction
 from supervisor.metadata.edges import Edge, Node
+from supervisor.metadata.filtering import Labels, Search, Text
 from supervisor.metadata.schema import ImageRow
+from supervisor.metadata.statements import Prepared, Row
 from supervisor.model import image as rules
 from supervisor.model.descriptor import Descriptor
 from supervisor.model.fieldmask import MaskPath
@@ -23,13 +25,23 @@ from supervisor.model.identifiers import Namespace, stored_labels
 from supervisor.model.image import Image
 from supervisor.model.instant import Nanoseconds
 from supervisor.model.lease import EXPIRE_LABEL, expiry
-from supervisor.model.predicate import predicate
 
 _COLUMNS = ImageRow.__table__.columns
 # Statements are built once: building one costs more than running it.
-_THIS = and_(ImageRow.namespace == bindparam("in_namespace"), ImageRow.name == bindparam("of_name"))
-_GET = select(*_COLUMNS).where(_THIS)
-_FIND = select(*_COLUMNS).where(ImageRow.namespace == bindparam("in_namespace")).order_by(ImageRow.name)
+_IN: BindParameter[str] = bindparam("in_namespace")
+_THIS = and_(ImageRow.namespace == _IN, ImageRow.name == bindparam("of_name"))
+_GET = Prepared(select(*_COLUMNS).where(_THIS))
+_FIND = Search(
+    select(*_COLUMNS).where(ImageRow.namespace == _IN).order_by(ImageRow.name),
+    ImageRow.name,
+    {
+        ("name",): Text(ImageRow.name, optional=True),
+        ("target", "digest"): Text(ImageRow.digest, optional=True),
+        ("target", "mediatype"): Text(ImageRow.media_type, optional=True),
+        ("labels",): Labels(_IN, literal(edges.IMAGE), ImageRow.name),
+        ("annotations",): Labels(_IN, literal("annotation"), ImageRow.name),
+    },
+)
 _INSERT = insert(ImageRow).on_conflict_do_nothing()
 _UPDATE = update(ImageRow).where(_THIS)
 _DELETE = delete(ImageRow).where(_THIS)
@@ -37,7 +49,7 @@ _DELETE = delete(ImageRow).where(_THIS)
 
 def get(connection: Connection, namespace: Namespace, name: str) -> Image:
     """The image of that name; raises NotFound."""
-    row = connection.execute(_GET, _this(namespace, name)).mappings().one_or_none()
+    row = _GET.one(connection, _this(namespace, name))
     if row is None:
         raise NotFound(f'image "{name}"')
     return _value(row)
@@ -45,9 +57,7 @@ def get(connection: Connection, namespace: Namespace, name: str) -> Image:
 
 def find(connection: Connection, namespace: Namespace, filters: Sequence[Filter] = ()) -> list[Image]:
     """The images that pass the filters, in byte order of their names."""
-    wanted = predicate(filters)
-    found = map(_value, connection.execute(_FIND, {"in_namespace": namespace}).mappings())
-    return [image for image in found if wanted(image.field)]
+    return [_value(row) for row in _FIND.rows(connection, {"in_namespace": namespace}, filters)]
 
 
 def create(
@@ -145,7 +155,7 @@ def _values(namespace: Namespace, image: Image) -> dict[str, Anything]:
     }
 
 
-def _value(row: RowMapping) -> Image:
+def _value(row: Row) -> Image:
     return Image(
         name=row["name"],
         target=Descriptor(row["media_type"], row["digest"], row["size"], row["annotations"]),

@@ -5,6 +5,8 @@ Rules: contract 6.5 and 6.7. How far an ingest is, the store of its bytes knows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection, and_, bindparam, delete, exists, select, update
 from sqlalchemy.dialects.sqlite import insert
 
@@ -12,14 +14,23 @@ from supervisor.errors import NotFound
 from supervisor.metadata import edges, leases, namespaces
 from supervisor.metadata.database import Transaction
 from supervisor.metadata.edges import Edge, Node
+from supervisor.metadata.filtering import Search, Text
 from supervisor.metadata.schema import IngestRow
 from supervisor.model.digest import Digest
+from supervisor.model.filters import Filter
 from supervisor.model.identifiers import Namespace
 from supervisor.model.instant import SECOND
 
 _IS = and_(IngestRow.namespace == bindparam("in_namespace"), IngestRow.ref == bindparam("of_ref"))
 
 # Built once: building a statement costs more than running it.
+_REFS = Search(
+    select(IngestRow.ref)
+    .where(IngestRow.namespace == bindparam("in_namespace"), IngestRow.shared.is_(False))
+    .order_by(IngestRow.ref),
+    IngestRow.ref,
+    {("ref",): Text(IngestRow.ref)},
+)
 _KNOWN = select(exists().where(_IS))
 _CLOSED = delete(IngestRow).where(_IS).returning(IngestRow.expected, IngestRow.shared)
 _UNSHARED = update(IngestRow).where(_IS).values(shared=False, expected="")
@@ -43,12 +54,9 @@ def known(connection: Connection, namespace: Namespace, ref: str) -> bool:
     return bool(connection.execute(_KNOWN, _key(namespace, ref)).scalar_one())
 
 
-def refs(connection: Connection, namespace: Namespace, only: str | None = None) -> list[str]:
-    """The namespace's refs, or just one, whose bytes are on their way, so without those that share a blob."""
-    query = select(IngestRow.ref).where(IngestRow.namespace == namespace, IngestRow.shared.is_(False))
-    if only is not None:
-        query = query.where(IngestRow.ref == only)
-    return list(connection.execute(query).scalars())
+def refs(connection: Connection, namespace: Namespace, filters: Sequence[Filter] = ()) -> list[str]:
+    """The namespace's refs that pass the filters and whose bytes are on their way, not shared with a blob."""
+    return [row["ref"] for row in _REFS.rows(connection, {"in_namespace": namespace}, filters)]
 
 
 def everywhere(connection: Connection) -> list[tuple[Namespace, str, Digest | None]]:

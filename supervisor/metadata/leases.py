@@ -8,25 +8,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, exists, select
+from sqlalchemy import BindParameter, Connection, and_, bindparam, delete, exists, literal, select
 from sqlalchemy.dialects.sqlite import insert
 
-from supervisor.errors import AlreadyExists, InvalidArgument, NotFound, Unimplemented
+from supervisor.errors import AlreadyExists, InvalidArgument, NotFound, SupervisorError, Unimplemented
 from supervisor.metadata import edges, namespaces
 from supervisor.metadata.database import Transaction
 from supervisor.metadata.edges import Node
+from supervisor.metadata.filtering import Labels, Search, Text
 from supervisor.metadata.schema import EdgeRow, LeaseRow
+from supervisor.metadata.statements import Prepared, Row
 from supervisor.model.digest import digest
 from supervisor.model.filters import Filter
 from supervisor.model.identifiers import Namespace, stored_labels
 from supervisor.model.lease import Lease, Resource, expiry, generated_id
-from supervisor.model.predicate import predicate
 
 _COLUMNS = LeaseRow.__table__.columns
 # Statements are built once: building one costs more than running it.
-_THIS = and_(LeaseRow.namespace == bindparam("in_namespace"), LeaseRow.id == bindparam("of_id"))
-_EXISTS = select(exists().where(_THIS))
-_FIND = select(*_COLUMNS).where(LeaseRow.namespace == bindparam("in_namespace")).order_by(LeaseRow.id)
+_IN: BindParameter[str] = bindparam("in_namespace")
+_THIS = and_(LeaseRow.namespace == _IN, LeaseRow.id == bindparam("of_id"))
+_EXISTS = Prepared(select(exists().where(_THIS).label("found")))
+_FIND = Search(
+    select(*_COLUMNS).where(LeaseRow.namespace == _IN).order_by(LeaseRow.id),
+    LeaseRow.id,
+    {
+        ("id",): Text(LeaseRow.id, optional=True),
+        ("labels",): Labels(_IN, literal(edges.LEASE), LeaseRow.id),
+    },
+)
 _INSERT = insert(LeaseRow).on_conflict_do_nothing()
 _DELETE = delete(LeaseRow).where(_THIS)
 _HELD = select(EdgeRow.target_type, EdgeRow.target_key).where(edges.LEAVING)
@@ -71,9 +80,7 @@ def remove(tx: Transaction, namespace: Namespace, id_: str) -> None:
 
 def find(connection: Connection, namespace: Namespace, filters: Sequence[Filter] = ()) -> list[Lease]:
     """The leases that pass the filters, in byte order of their ids."""
-    wanted = predicate(filters)
-    found = map(_value, connection.execute(_FIND, {"in_namespace": namespace}).mappings())
-    return [lease for lease in found if wanted(lease.field)]
+    return [_value(row) for row in _FIND.rows(connection, {"in_namespace": namespace}, filters)]
 
 
 def add_resource(tx: Transaction, namespace: Namespace, id_: str, resource: Resource) -> None:
@@ -139,7 +146,7 @@ def _this(namespace: Namespace, id_: str) -> dict[str, str]:
 
 
 def _exists(connection: Connection, namespace: Namespace, id_: str) -> bool:
-    return bool(connection.execute(_EXISTS, _this(namespace, id_)).scalar_one())
+    return _EXISTS.one(connection, _this(namespace, id_)) == {"found": True}
 
 
 def _require(connection: Connection, namespace: Namespace, id_: str) -> None:
@@ -151,15 +158,21 @@ def _node(namespace: Namespace, id_: str) -> Node:
     return Node(namespace, edges.LEASE, id_)
 
 
-def _value(row: RowMapping) -> Lease:
+def _value(row: Row) -> Lease:
     return Lease(row["id"], row["labels"], row["created_at"])
 
 
 def _node_type(resource: Resource) -> str:
-    """The node that a resource names; raises InvalidArgument, or Unimplemented for an unknown type."""
-    name, *rest = resource.type.split("/")
+    """The node that a resource names; raises as `_checked_type`, UNKNOWN for an empty id (contract 1.4)."""
+    node_type = _checked_type(resource)
     if not resource.id:
-        raise InvalidArgument(f"lease resource of type {resource.type!r}: the id must not be empty")
+        raise SupervisorError(f"lease resource of type {resource.type!r}: the id must not be empty")
+    return node_type
+
+
+def _checked_type(resource: Resource) -> str:
+    """The node's type; raises InvalidArgument, or Unimplemented for an unknown type."""
+    name, *rest = resource.type.split("/")
     if name == _SNAPSHOTS:
         if len(rest) != 1 or not rest[0]:
             raise InvalidArgument(f"lease resource type {resource.type!r} must be snapshots/SNAPSHOTTER")

@@ -10,27 +10,35 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any as Anything
 
-from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, literal, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from supervisor.errors import AlreadyExists, NotFound
 from supervisor.metadata import edges, namespaces
 from supervisor.metadata.database import Transaction
 from supervisor.metadata.edges import Node
+from supervisor.metadata.filtering import Labels, Search, Text
 from supervisor.metadata.schema import SandboxRow
+from supervisor.metadata.statements import Row
 from supervisor.model import sandbox as rules
 from supervisor.model.container import Runtime
 from supervisor.model.fieldmask import MaskPath
 from supervisor.model.filters import Filter
 from supervisor.model.identifiers import Namespace, stored_labels
-from supervisor.model.predicate import predicate
 from supervisor.model.sandbox import Sandbox
 
 _COLUMNS = SandboxRow.__table__.columns
 # Statements are built once: building one costs more than running it.
 _THIS = and_(SandboxRow.namespace == bindparam("in_namespace"), SandboxRow.id == bindparam("of_id"))
 _GET = select(*_COLUMNS).where(_THIS)
-_FIND = select(*_COLUMNS).where(SandboxRow.namespace == bindparam("in_namespace")).order_by(SandboxRow.id)
+_FIND = Search(
+    select(*_COLUMNS).where(SandboxRow.namespace == bindparam("in_namespace")).order_by(SandboxRow.id),
+    SandboxRow.id,
+    {
+        ("id",): Text(SandboxRow.id),
+        ("labels",): Labels(bindparam("in_namespace"), literal(edges.SANDBOX), SandboxRow.id),
+    },
+)
 _INSERT = insert(SandboxRow).on_conflict_do_nothing()
 _UPDATE = update(SandboxRow).where(_THIS)
 _DELETE = delete(SandboxRow).where(_THIS)
@@ -46,9 +54,7 @@ def get(connection: Connection, namespace: Namespace, id_: str) -> Sandbox:
 
 def find(connection: Connection, namespace: Namespace, filters: Sequence[Filter] = ()) -> list[Sandbox]:
     """The sandboxes that pass the filters, in byte order of their ids."""
-    wanted = predicate(filters)
-    found = map(_value, connection.execute(_FIND, {"in_namespace": namespace}).mappings())
-    return [sandbox for sandbox in found if wanted(sandbox.field)]
+    return [_value(row) for row in _FIND.rows(connection, {"in_namespace": namespace}, filters)]
 
 
 def create(tx: Transaction, namespace: Namespace, sandbox: Sandbox) -> Sandbox:
@@ -101,7 +107,7 @@ def _values(namespace: Namespace, sandbox: Sandbox) -> dict[str, Anything]:
     }
 
 
-def _value(row: RowMapping) -> Sandbox:
+def _value(row: RowMapping | Row) -> Sandbox:
     return Sandbox(
         id=row["id"],
         runtime=Runtime(row["runtime_name"], row["runtime_options"]),

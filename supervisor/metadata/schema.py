@@ -71,7 +71,7 @@ class ContainerRow(Base):
     """A container's record; it says nothing about whether anything runs."""
 
     __tablename__ = "containers"
-    __table_args__ = (Index(None, "namespace", "image"),)
+    __table_args__ = (Index(None, "namespace", "image", "id"),)
 
     namespace: Mapped[Key]
     id: Mapped[Key]
@@ -92,7 +92,7 @@ class ImageRow(Base):
     """A name for content; `expires_at` is its label `containerd.io/gc.expire`, parsed."""
 
     __tablename__ = "images"
-    __table_args__ = (Index(None, "namespace", "digest"),)
+    __table_args__ = (Index(None, "namespace", "digest", "name"),)
 
     namespace: Mapped[Key]
     name: Mapped[Key]

@@ -6,18 +6,17 @@ A record of a namespace and the folder of a driver are one row: containerd keeps
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any as Anything
 
 from sqlalchemy import (
     Connection,
-    Row,
     Select,
     and_,
     bindparam,
     delete,
     exists,
+    func,
     insert,
     literal,
     select,
@@ -26,7 +25,10 @@ from sqlalchemy import (
 
 from supervisor.metadata import edges
 from supervisor.metadata.database import Transaction
+from supervisor.metadata.filtering import Labels, Search, Text
 from supervisor.metadata.schema import SnapshotRow
+from supervisor.metadata.statements import Prepared, Row
+from supervisor.model.filters import Filter
 from supervisor.model.identifiers import Namespace
 from supervisor.model.instant import Nanoseconds
 from supervisor.snapshots.snapshotter import LABEL_PREFIX, LABEL_REF, Info, Kind, Layer, Usage
@@ -74,8 +76,19 @@ _RECORDS = (
     .select_from(SnapshotRow.__table__.outerjoin(_P.id.table, _T.parent_id == _P.id))
     .where(_IN_PLACE, _T.state == READY)
 )  # fmt: skip
-_FIND = _RECORDS.where(_KEYED)
-_ALL = _RECORDS.order_by(_T.key)
+_FIND = Prepared(_RECORDS.where(_KEYED))
+_ALL = Search(
+    _RECORDS.order_by(_T.key),
+    _T.key,
+    {
+        ("kind",): Text(_T.kind),
+        ("name",): Text(_T.key),
+        ("parent",): Text(func.coalesce(_P.key, "")),
+        ("labels",): Labels(
+            bindparam("namespace"), literal(edges.SNAPSHOT_PREFIX).concat(bindparam("snapshotter")), _T.key
+        ),
+    },
+)
 _TAKEN = select(exists().where(_KEYED))
 _ANY = select(exists().where(_IN_PLACE))
 _CHILDREN = select(_T.key).where(_T.parent_id == bindparam("number")).limit(3)
@@ -102,22 +115,22 @@ def _keyed(place: Place, key: str) -> dict[str, str]:
     return {"namespace": place.namespace, "snapshotter": place.snapshotter, "key": key}
 
 
-def _record(row: Row[*tuple[Anything, ...]]) -> Record:
-    times = (Nanoseconds(row.created_at), Nanoseconds(row.updated_at))
-    info = Info(row.key, row.parent or "", Kind(row.kind), row.labels, *times)
-    return Record(row.id, row.parent_id, info, Usage(row.size, row.inodes))
+def _record(row: Row) -> Record:
+    times = (Nanoseconds(row["created_at"]), Nanoseconds(row["updated_at"]))
+    info = Info(row["key"], row["parent"] or "", Kind(row["kind"]), row["labels"], *times)
+    return Record(row["id"], row["parent_id"], info, Usage(row["size"], row["inodes"]))
 
 
 def find(connection: Connection, place: Place, key: str) -> Record | None:
     """The snapshot of that key, None while it is still being made."""
-    row = connection.execute(_FIND, _keyed(place, key)).one_or_none()
+    row = _FIND.one(connection, _keyed(place, key))
     return None if row is None else _record(row)
 
 
-def all_of(connection: Connection, place: Place) -> list[Record]:
-    """The snapshots of a place in byte order of their keys."""
-    found = connection.execute(_ALL, {"namespace": place.namespace, "snapshotter": place.snapshotter})
-    return [_record(row) for row in found]
+def all_of(connection: Connection, place: Place, filters: Sequence[Filter] = ()) -> list[Record]:
+    """The snapshots of a place that pass the filters, in byte order of their keys."""
+    where = {"namespace": place.namespace, "snapshotter": place.snapshotter}
+    return [_record(row) for row in _ALL.rows(connection, where, filters)]
 
 
 def taken(connection: Connection, place: Place, key: str) -> bool:

@@ -28,7 +28,6 @@ from supervisor.metadata.snapshot_rules import Finished, New
 from supervisor.model import filters as language
 from supervisor.model.identifiers import check_labels
 from supervisor.model.mount import Mount
-from supervisor.model.predicate import predicate
 from supervisor.snapshots.failures import translating
 from supervisor.snapshots.snapshotter import REBASE, Info, Kind, Snapshotter, Usage
 
@@ -129,9 +128,9 @@ class Snapshots:
     def list(self, place: Place, filters: Sequence[str] = ()) -> list[Info]:
         """The snapshots of a place that pass any of `filters`, in byte order of their names."""
         self.driver(place.snapshotter)
-        matches = predicate(language.parse_all(filters))
-        records = self._database.read(lambda connection: snapshot_rows.all_of(connection, place))
-        return [record.info for record in records if matches(record.info.field)]
+        wanted = language.parse_all(filters)
+        records = self._database.read(lambda connection: snapshot_rows.all_of(connection, place, wanted))
+        return [record.info for record in records]
 
     def usage(self, place: Place, key: str) -> Usage:
         """Size of a snapshot's own layer: measured now while active, as at its commit afterwards."""

@@ -41,11 +41,11 @@ class Prepared:
 
     def run(self, connection: Connection, parameters: Parameters) -> sqlite3.Cursor:
         """Execute it; the cursor tells `rowcount` and `lastrowid`."""
-        return driver(connection).execute(self.text, self._encoded(parameters))
+        return driver(connection).execute(self.text, self.encoded(parameters))
 
     def run_many(self, connection: Connection, parameters: Iterable[Parameters]) -> None:
         """Execute it for each set of parameters."""
-        driver(connection).executemany(self.text, map(self._encoded, parameters))
+        driver(connection).executemany(self.text, map(self.encoded, parameters))
 
     def rows(self, connection: Connection, parameters: Parameters) -> list[Row]:
         """Execute it; all rows."""
@@ -56,7 +56,8 @@ class Prepared:
         row = self.run(connection, parameters).fetchone()
         return None if row is None else self._decoded(row)
 
-    def _encoded(self, parameters: Parameters) -> list[Anything]:
+    def encoded(self, parameters: Parameters) -> list[Anything]:
+        """The values of its parameters as they are stored, in the order of its text."""
         if self._constants:
             parameters = self._constants | dict(parameters)
         return [

@@ -73,5 +73,10 @@ def check_labels(labels: Mapping[str, str]) -> None:
 
 
 def stored_labels(labels: Mapping[str, str]) -> dict[str, str]:
-    """The labels that are kept: one with an empty value is a removal."""
+    """The labels that are kept: one with an empty value is a removal.
+
+    Raises InvalidArgument for a NUL: SQLite's JSON, by which labels become searchable, ends text there.
+    """
+    if any("\0" in key or "\0" in value for key, value in labels.items()):
+        raise InvalidArgument("a label must not hold the character NUL")
     return {key: value for key, value in labels.items() if value}

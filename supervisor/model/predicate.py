@@ -66,12 +66,13 @@ def _condition(selector: Selector) -> Predicate:
             # An absent field compares as empty text here, and in "~=" too.
             return lambda lookup: (lookup(path) or "") != value
         case Operator.MATCHES:
-            search = _search(value)
-            return lambda lookup: search(lookup(path) or "")
+            found = search(value)
+            return lambda lookup: found(lookup(path) or "")
 
 
 @lru_cache(_MAX_COMPILED)
-def _search(pattern: str) -> Callable[[str], bool]:
+def search(pattern: str) -> Callable[[str], bool]:
+    """A test for texts in which the RE2 pattern matches somewhere; none does for a malformed one."""
     options = re2.Options()
     options.log_errors = False
     try:

@@ -56,11 +56,11 @@ class Info:
     def field(self, path: tuple[str, ...]) -> str | None:
         """The text of a field for filters (contract 2)."""
         match path:
-            case ("name",):
+            case ("name", *_):
                 return self.name
-            case ("parent",):
+            case ("parent", *_):
                 return self.parent
-            case ("kind",):
+            case ("kind", *_):
                 return self.kind.value
             case ("labels", *key):
                 return self.labels.get(".".join(key))

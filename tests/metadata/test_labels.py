@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from supervisor.errors import InvalidArgument
+from supervisor.metadata import leases
 from supervisor.metadata.database import Database
 from supervisor.metadata.schema import Base
+from supervisor.model.identifiers import Namespace
+from supervisor.model.lease import Lease
 from tests.metadata.migrating import store_of
 
 ODD = {"a.b": "1", 'q"uote': "ü\n\\u0000", "back\\slash": "{}", "k" * 100: "v" * 3000}
@@ -100,3 +104,11 @@ def test_old_labels_are_found_by_index(raw: sqlite3.Connection) -> None:
         "SEARCH labels USING PRIMARY KEY (namespace=? AND type=? AND name=? AND value=?"
     )
     raw.close()
+
+
+def test_a_nul_in_a_label_is_refused(database: Database) -> None:
+    """SQLite's JSON would end the text there, and filters would see another label than clients do."""
+    for labels in ({"a\0b": "1"}, {"a": "1\0"}):
+        lease = Lease("l", labels)
+        with pytest.raises(InvalidArgument, match="NUL"):
+            database.write(lambda tx, lease=lease: leases.create(tx, Namespace("blue"), lease))
