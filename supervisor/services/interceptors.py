@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, NoReturn
 from typing import Any as Anything
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -16,6 +17,10 @@ from supervisor.services.context import Context
 from supervisor.ttrpc import status
 
 log = logging.getLogger(__name__)
+
+MAX_HEADER_BYTES = 6000
+"""What a status's text takes at most: it travels as a header, and gRPC gives up on a call whose headers
+exceed 8 KiB; the client would see another code. What a request names can be as large as a message."""
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -95,5 +100,18 @@ async def _end(error: Exception, context: Context, method: str) -> NoReturn:
     if not isinstance(error, SupervisorError):
         log.error("%s failed unexpectedly", method, exc_info=error)
     code, text = status.from_error(error)
-    await context.abort(_CODES[code], text)
+    await context.abort(_CODES[code], _bounded(text))
     raise AssertionError("abort returned")
+
+
+def _bounded(text: str) -> str:
+    """The text with its middle left out if it is too long: its end has the class of the error.
+
+    What names of files have that is no UTF-8 is written in escapes.
+    """
+    text = text.encode(errors="backslashreplace").decode()
+    kept, half = text, MAX_HEADER_BYTES // 2
+    while len(kept) > MAX_HEADER_BYTES or len(quote(kept)) > MAX_HEADER_BYTES:
+        kept = f"{text[:half]} ... {text[-half:]}"
+        half -= half // 4
+    return kept

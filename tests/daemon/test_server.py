@@ -14,6 +14,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from supervisor.api.services.containers.v1 import containers_pb2, containers_pb2_grpc
+
 pytestmark = pytest.mark.root
 
 COMMAND = [sys.executable, "-c", "from supervisor.daemon.command import main; raise SystemExit(main())"]
@@ -71,6 +73,19 @@ def test_a_second_daemon_on_the_same_folders_says_who_holds_them(tmp_path: Path)
         assert f"locked by process {process.pid}" in second.stderr
         assert "another daemon uses" in second.stderr
         assert is_serving(tmp_path)
+
+
+def test_messages_have_sixteen_mebibytes_at_most(tmp_path: Path) -> None:
+    """Contract 1.1: each way; gRPC itself would refuse more than four."""
+    with running(tmp_path):
+        assert is_serving(tmp_path)
+        with grpc.insecure_channel(f"unix:{tmp_path}/state/supervisor.sock") as channel:
+            stub = containers_pb2_grpc.ContainersStub(channel)
+            for mebibytes, code in ((15, "NOT_FOUND"), (17, "RESOURCE_EXHAUSTED")):
+                request = containers_pb2.GetContainerRequest(id="x" * (mebibytes << 20))
+                with pytest.raises(grpc.RpcError) as raised:
+                    stub.Get(request, metadata=(("containerd-namespace", "blue"),))
+                assert raised.value.code().name == code
 
 
 def test_after_a_kill_the_next_one_takes_the_socket(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_resources_are_sorted_and_added_once(database: Database) -> None:
         (Resource("snapshots", "k"), InvalidArgument),
         (Resource("snapshots/", "k"), InvalidArgument),
         (Resource("snapshots/a/b", "k"), InvalidArgument),
-        (Resource("ingests", ""), InvalidArgument),
+        (Resource("content", ""), InvalidArgument),
         (Resource("tasks", "t"), Unimplemented),
     ],
 )

@@ -233,3 +233,13 @@ async def test_methods_nobody_has(channel: grpc.aio.Channel) -> None:
     ):
         call = channel.unary_unary(path, request_serializer=bytes, response_deserializer=bytes)
         assert (await refusal(call(b"")))[0] == "UNIMPLEMENTED"
+
+
+async def test_a_status_is_never_too_large_for_its_header(channel: grpc.aio.Channel, blue: Metadata) -> None:
+    """1.5: the right code comes through, and the end of the text, whatever the request names."""
+    for name in ("x" * (3 << 20), "\u00e4" * 100_000):
+        request = containers_pb2.GetContainerRequest(id=name)
+        code, text = await refusal(containers_pb2_grpc.ContainersStub(channel).Get(request, metadata=blue))
+        assert code == "NOT_FOUND"
+        assert text.startswith(f'container "{name[:300]}')
+        assert text.endswith('in namespace "blue": not found')

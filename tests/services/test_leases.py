@@ -92,6 +92,9 @@ async def test_resources(stub: rpc.LeasesStub, blue: Metadata) -> None:
     ("type_", "id_", "code"),
     [
         ("content", "sha256:1", "INVALID_ARGUMENT"),
+        ("content", "", "INVALID_ARGUMENT"),
+        ("ingests", "", "UNKNOWN"),
+        ("snapshots/native", "", "UNKNOWN"),
         ("content/x", "sha256:" + "1" * 64, "INVALID_ARGUMENT"),
         ("images/x", "i", "INVALID_ARGUMENT"),
         ("snapshots", "k", "INVALID_ARGUMENT"),
@@ -104,7 +107,7 @@ async def test_resources(stub: rpc.LeasesStub, blue: Metadata) -> None:
 async def test_types_that_are_refused(
     stub: rpc.LeasesStub, blue: Metadata, type_: str, id_: str, code: str
 ) -> None:
-    """8, 15: the same for adding and deleting, and behind the lease's own NOT_FOUND."""
+    """8, 15, 1.4: the same for adding and deleting, and behind the lease's own NOT_FOUND."""
     resource = pb.Resource(type=type_, id=id_)
     missing = stub.AddResource(pb.AddResourceRequest(id="l", resource=resource), metadata=blue)
     assert (await refusal(missing))[0] == "NOT_FOUND"
