@@ -10,7 +10,7 @@ import json
 import logging
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -61,14 +61,17 @@ class Container:
         owner = (chosen.io_uid, chosen.io_gid)
         self._io = IOFactory(around.loop, around.reaper, around.namespace, owner)
         self._private_pids = True
+        self._checkpoint = ""
         self._cgroup: Cgroup | None = None
         self._memory = MemoryTeller(container_id, around.loop, around.tell)
 
-    def create(self, mounts: Sequence[Mount], register: Callable[[], None]) -> None:
+    def create(self, mounts: Sequence[Mount], register: Callable[[], None], checkpoint: str = "") -> None:
         """Mount the root, have the runtime create the container, connect its streams.
 
         `register` is called when it exists, before its end can be told. A failure leaves nothing behind.
+        From a `checkpoint` nothing is created before the start, which restores it.
         """
+        self._checkpoint = checkpoint
         options.save(self._options, self.bundle)
         spec = files.read_spec(self.bundle)
         self._private_pids = spec.private_pids
@@ -77,22 +80,50 @@ class Container:
             rootfs.mount(mounts, self.bundle)
             if mounts:
                 undo.callback(rootfs.unmount, self.bundle)
-            self._create_init(undo)
+            if not checkpoint:
+                self._create_init(undo)
             undo.pop_all()
             register()
             self._around.tell(
-                happenings.Created(self.id, self.bundle, tuple(mounts), self.init.stdio, self.init.pid)
+                happenings.Created(
+                    self.id, self.bundle, tuple(mounts), self.init.stdio, self.init.pid, checkpoint
+                )
             )
-            self._adopt(self.init)
+            if not checkpoint:
+                self._adopt(self.init)
 
     def start(self) -> None:
         """Let init go."""
-        with self.init.operation, self.members.starting(self.init):
-            self._runtime.start(self.id)
-            self._running(self.init, happenings.Started(self.id, self.init.pid))
+        with self.init.operation:
+            if self._checkpoint:
+                self._restore()
+                return
+            with self.members.starting(self.init):
+                self._runtime.start(self.id)
+                self._running(self.init, happenings.Started(self.id, self.init.pid))
+
+    def _restore(self) -> None:
+        with self._around.reaper.expecting():
+            with self.members.starting(self.init):
+                restore = partial(self._runtime.restore, self.id, self._checkpoint)
+                with ExitStack() as undo:
+                    self._make_init(restore, undo)
+                    undo.pop_all()
+                self._running(self.init, happenings.Started(self.id, self.init.pid))
+            self._adopt(self.init)
+
+    def checkpoint(self, path: str, flags: Sequence[str]) -> None:
+        """Dump the container into a folder; raises FailedPrecondition where the machine cannot."""
+        from supervisor.shimv2.runc.checkpoint import checkpoint
+
+        with self.init.operation:
+            self._check(Verb.CHECKPOINT)
+            checkpoint(self._runtime, self.id, self.bundle, path, flags)
 
     def add_exec(self, exec_id: str, stdio: StdioPaths, spec: bytes) -> None:
         """Take in a further process, given as JSON of the OCI spec's Process; it is not started yet."""
+        if self._checkpoint and self.init.state is State.CREATED:
+            raise SupervisorError("cannot exec in a created state")
         self.members.add(Process(exec_id, stdio, _with_terminal(spec, stdio.terminal)))
         self._around.tell(happenings.ExecAdded(self.id, exec_id))
 
@@ -204,13 +235,17 @@ class Container:
             self.init.check(verb)
 
     def _create_init(self, undo: ExitStack) -> None:
+        self._make_init(partial(self._runtime.create, self.id), undo)
+
+    def _make_init(self, make: Callable[[str, Mapping[int, int], str], None], undo: ExitStack) -> None:
+        """Have the runtime make init, by `make` of pid file, streams and console, and connect it."""
         io = self._make_io(self.init.stdio, self.id)
         undo.callback(io.close)
         pid_file = f"{self.bundle}/{files.INIT_PID_FILE}"
         creating = f"{self.bundle}/{files.CREATING_FILE}"
         try:
             files.write_private(creating, b"")
-            self._runtime.create(self.id, pid_file, io.descriptors, io.console_socket)
+            make(pid_file, io.descriptors, io.console_socket)
         finally:
             io.release()
             files.remove(creating)

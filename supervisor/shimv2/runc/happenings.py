@@ -19,12 +19,13 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class Created(Happening):
-    """The container exists; its init waits to be started."""
+    """The container exists; its init waits to be started, or to be restored from a checkpoint."""
 
     bundle: str
     rootfs: Sequence[Mount]
     stdio: StdioPaths
     pid: int
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

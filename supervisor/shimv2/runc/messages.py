@@ -75,6 +75,7 @@ def options_of(type_url: str, value: bytes) -> Options:
         binary_name=message.binary_name,
         root=message.root,
         systemd_cgroup=message.systemd_cgroup,
+        criu_work_path=message.criu_work_path,
     )
 
 
@@ -122,6 +123,7 @@ def _created(happening: happenings.Created) -> events.TaskCreate:
         io=events.TaskIO(
             stdin=stdio.stdin, stdout=stdio.stdout, stderr=stdio.stderr, terminal=stdio.terminal
         ),
+        checkpoint=happening.checkpoint,
         pid=happening.pid,
     )
 

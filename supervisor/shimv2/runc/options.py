@@ -33,6 +33,7 @@ class Options:
     binary_name: str = ""
     root: str = ""
     systemd_cgroup: bool = False
+    criu_work_path: str = ""
 
     def runtime_binary(self) -> str:
         """Name or path of the OCI runtime."""

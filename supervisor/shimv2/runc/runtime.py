@@ -101,6 +101,29 @@ class Runtime:
         """Apply resource limits, JSON of the OCI spec's `linux.resources`."""
         self._captured(["update", "--resources=-", container], resources)
 
+    def checkpoint(self, container: str, path: str, flags: Sequence[str]) -> None:
+        """Dump the container into the folder `path`."""
+        self._captured(["checkpoint", "--image-path", path, *flags, container])
+
+    def restore(
+        self,
+        container: str,
+        path: str,
+        pid_file: str,
+        descriptors: Mapping[int, int],
+        console_socket: str = "",
+    ) -> None:
+        """Make the container from a dump, running at once."""
+        work = self._options.criu_work_path or f"{self._bundle}/work"
+        arguments = ["restore", "--image-path", path, "--work-path", work, "--detach", "--pid-file", pid_file]
+        arguments += ["--console-socket", console_socket] if console_socket else []
+        # Both are runc's; crun refuses them.
+        if os.path.basename(self.binary) != "crun":
+            arguments += ["--no-pivot"] if self._options.no_pivot_root else []
+            arguments += ["-no-subreaper"]
+        arguments += ["--bundle", self._bundle, container]
+        self._logged("OCI runtime restore failed", arguments, descriptors)
+
     def pids(self, container: str) -> list[int]:
         """Host pids of every process in the container."""
         output = self._captured(["ps", "--format", "json", container])

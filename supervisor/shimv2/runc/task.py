@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from supervisor.api.runtime.task.v2 import shim_pb2 as task
 from supervisor.api.types.runc.options import oci_pb2
 from supervisor.api.types.task.task_pb2 import ProcessInfo
-from supervisor.errors import InvalidArgument, NotFound, SupervisorError, Unimplemented
+from supervisor.errors import InvalidArgument, NotFound, SupervisorError
 from supervisor.shimv2.runc import limits
 from supervisor.shimv2.runc.container import Container, Surroundings
 from supervisor.shimv2.runc.messages import STATUS, mounts_of, options_of, pack, stdio_of, timestamp
@@ -52,7 +52,7 @@ class TaskService:
             "Pids": Method(task.PidsRequest, _timed(self.pids)),
             "Pause": Method(task.PauseRequest, _timed(self.pause)),
             "Resume": Method(task.ResumeRequest, _timed(self.resume)),
-            "Checkpoint": Method(task.CheckpointTaskRequest, self.checkpoint, inline=True),
+            "Checkpoint": Method(task.CheckpointTaskRequest, _timed(self.checkpoint)),
             "Kill": Method(task.KillRequest, _timed(self.kill)),
             "Exec": Method(task.ExecProcessRequest, self.exec, inline=True),
             "ResizePty": Method(task.ResizePtyRequest, self.resize_pty, inline=True),
@@ -68,7 +68,9 @@ class TaskService:
     def create(self, request: task.CreateTaskRequest, _call: Call) -> task.CreateTaskResponse:
         """Create a container from a bundle."""
         if request.checkpoint:
-            raise Unimplemented("restore from a checkpoint")
+            from supervisor.shimv2.runc.checkpoint import check_criu
+
+            check_criu("restore", request.id)
         container = Container(
             request.id,
             request.bundle,
@@ -81,7 +83,7 @@ class TaskService:
             self._containers[request.id] = container
 
         with self._reserved(request.id):
-            container.create(mounts_of(request.rootfs), register)
+            container.create(mounts_of(request.rootfs), register, request.checkpoint)
         return task.CreateTaskResponse(pid=container.init.pid)
 
     def start(self, request: task.StartRequest, _call: Call) -> task.StartResponse:
@@ -187,8 +189,12 @@ class TaskService:
         return Empty()
 
     def checkpoint(self, request: task.CheckpointTaskRequest, _call: Call) -> Empty:
-        """Not offered yet."""
-        raise Unimplemented(f"checkpoint of {request.id}: this shim does not checkpoint")
+        """Dump a container's processes into a folder."""
+        from supervisor.shimv2.runc.checkpoint import flags_of
+
+        flags = flags_of(request.options.type_url, request.options.value)
+        self._container(request.id).checkpoint(request.path, flags)
+        return Empty()
 
     def stats(self, request: task.StatsRequest, _call: Call) -> task.StatsResponse:
         """What a container uses."""

@@ -19,7 +19,7 @@ from supervisor.api.runtime.task.v2 import shim_pb2 as task
 from supervisor.api.types.introspection_pb2 import RuntimeInfo
 from supervisor.api.types.runc.options.oci_pb2 import ProcessDetails
 from supervisor.api.types.task import task_pb2 as types
-from supervisor.errors import AlreadyExists, FailedPrecondition, NotFound, SupervisorError, Unimplemented
+from supervisor.errors import AlreadyExists, FailedPrecondition, NotFound, SupervisorError
 from supervisor.model.instant import GO_ZERO_SECONDS
 from supervisor.shimv2.bootstrap import socket_path
 from supervisor.ttrpc.blocking import Client
@@ -429,8 +429,6 @@ def test_both_versions_of_the_service(shim: Shim) -> None:
         service = f"containerd.task.{version}.Task"
         answer = shim.call("Connect", task.ConnectRequest(id="c1"), task.ConnectResponse, service=service)
         assert (answer.shim_pid > 0, answer.task_pid) == (True, 0)
-    with pytest.raises(Unimplemented):
-        shim.call("Checkpoint", task.CheckpointTaskRequest(id="c1"), Empty)
 
 
 def test_start_answers_the_older_generations_in_plain_text(shim: Shim) -> None:

@@ -71,9 +71,7 @@ def test_a_killed_launcher_is_replaced(shim: Shim) -> None:
             assert first is not None
             os.kill(first, signal.SIGKILL)
             during = await launcher.run([SHIM, "-v"], shim.folder, {}, b"")
-            async with asyncio.timeout(30):
-                while launcher.pid in (None, first):
-                    await asyncio.sleep(0.01)
+            await asyncio.to_thread(eventually, lambda: launcher.pid not in (None, first), "a launcher")
             after = await launcher.run([SHIM, "-v"], shim.folder, {}, b"")
             return [during, after and after.code]
 
@@ -93,9 +91,16 @@ def test_an_action_that_is_given_up_is_killed(shim: Shim) -> None:
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
-            assert not Path(f"/proc/{pid}").exists()
+            assert pid not in _children(launcher)
 
     asyncio.run(start())
+
+
+def _children(launcher: Launcher) -> list[int]:
+    """Zombies among them."""
+    return [
+        int(pid) for pid in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    ]
 
 
 def _standing_in(folder: Path) -> int:
@@ -115,10 +120,8 @@ def test_a_hundred_forks_leave_nothing(shim: Shim) -> None:
                     done = await launcher.run([SHIM, "-v"], shim.folder, {}, b"")
                     assert done is not None
                     assert done.code == 0
-                place = Path(f"/proc/{launcher.pid}")
-                children = place / f"task/{launcher.pid}/children"
-                await asyncio.to_thread(eventually, lambda: not children.read_text(), "the end of zombies")
-                counts.append(len(list((place / "fd").iterdir())))
+                await asyncio.to_thread(eventually, lambda: not _children(launcher), "the end of zombies")
+                counts.append(len(os.listdir(f"/proc/{launcher.pid}/fd")))
             return counts, launcher._waiting.keys() | set()
 
     counts, waiting = asyncio.run(start())
