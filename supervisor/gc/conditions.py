@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import cast
 
 from sqlalchemy import Connection
 
 from supervisor.errors import InvalidArgument
+from supervisor.metadata.statements import driver
 from supervisor.model.instant import SECOND, Nanoseconds, parse_rfc3339
 
 SQL_FUNCTION = "condition_holds"
@@ -32,8 +31,7 @@ _CONDITION = re.compile(r"usedat([<>])([^=].*)", re.DOTALL)
 
 def install(connection: Connection) -> None:
     """Make the function known to a connection; again is harmless."""
-    raw = cast(sqlite3.Connection, connection.connection.driver_connection)
-    raw.create_function(SQL_FUNCTION, 3, _holds, deterministic=True)
+    driver(connection).create_function(SQL_FUNCTION, 3, _holds, deterministic=True)
 
 
 def holds(condition: str, labels: dict[str, str], now: Nanoseconds) -> bool:

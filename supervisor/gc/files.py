@@ -10,6 +10,7 @@ A file whose removal fails is logged: its row is gone, so the next start collect
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,14 +19,21 @@ from sqlalchemy import Connection
 
 from supervisor.errors import NotFound, SupervisorError, Unavailable
 from supervisor.gc.candidate import Candidate, Kind
-from supervisor.metadata import content, edges, ingests
+from supervisor.metadata import edges, ingests
 from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.mount_manager import MountManager
 from supervisor.metadata.snapshots import Snapshots
+from supervisor.metadata.statements import driver
 from supervisor.model.digest import Digest
 from supervisor.model.identifiers import Namespace
 
 log = logging.getLogger(__name__)
+
+_USED = """
+    SELECT j.value FROM json_each(:digests) j
+    WHERE EXISTS (SELECT 1 FROM blobs b WHERE b.digest = j.value)
+        OR EXISTS (SELECT 1 FROM ingests i WHERE i.shared AND i.expected = j.value)
+"""
 
 
 class Files:
@@ -65,13 +73,15 @@ class Files:
 
     def remove(self, gone: Sequence[Candidate]) -> int:
         """Remove the files of objects whose rows are gone; answers how many bytes that gave back."""
-        return sum(self._remove(one) for one in gone)
+        blobs = [one.node.key for one in gone if one.kind is Kind.CONTENT]
+        used = self._content.database.read(lambda c: _still_used(c, blobs)) if blobs else set()
+        return sum(self._remove(one) for one in gone if one.node.key not in used)
 
     def _remove(self, gone: Candidate) -> int:
         try:
             match gone.kind:
                 case Kind.CONTENT:
-                    return self._remove_blob(Digest(gone.node.key), gone.size)
+                    return gone.size if self._content.files.remove(Digest(gone.node.key)) else 0
                 case Kind.INGEST:
                     return self._remove_ingest(gone)
                 case Kind.SNAPSHOT:
@@ -79,11 +89,6 @@ class Files:
         except SupervisorError as error:
             log.error("collected %s keeps its files until the next start: %s", gone.node, error)
         return 0
-
-    def _remove_blob(self, digest: Digest, size: int) -> int:
-        if self._content.database.read(lambda c: content.in_use(c, digest)):
-            return 0
-        return size if self._content.files.remove(digest) else 0
 
     def _remove_ingest(self, gone: Candidate) -> int:
         with suppress(NotFound):  # one that shares a blob has none
@@ -93,18 +98,23 @@ class Files:
         return 0
 
     def _remove_snapshot(self, gone: Candidate) -> int:
-        driver = gone.node.type.removeprefix(edges.SNAPSHOT_PREFIX)
-        self._snapshots.hide(driver, gone.identity)
-        self._drivers.add(driver)
+        name = gone.node.type.removeprefix(edges.SNAPSHOT_PREFIX)
+        self._snapshots.hide(name, gone.identity)
+        self._drivers.add(name)
         return gone.size
 
     def finish(self) -> None:
         """Delete what was put out of sight; this may take long."""
-        for driver in sorted(self._drivers):
+        for name in sorted(self._drivers):
             try:
-                self._snapshots.cleanup(driver)
+                self._snapshots.cleanup(name)
             except SupervisorError as error:
-                log.error("%s: the trash stays until the next clean-up: %s", driver, error)
+                log.error("%s: the trash stays until the next clean-up: %s", name, error)
+
+
+def _still_used(connection: Connection, digests: Sequence[str]) -> set[str]:
+    """Those that another namespace has, or a write shares."""
+    return {digest for (digest,) in driver(connection).execute(_USED, {"digests": json.dumps(digests)})}
 
 
 def _stored_ref(ingest: Candidate) -> str:

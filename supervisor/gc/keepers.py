@@ -9,22 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from supervisor.gc import conditions, graph
 from supervisor.gc.candidate import Candidate, listed
 from supervisor.metadata.edges import Node
+from supervisor.metadata.statements import driver
 from supervisor.model.instant import Nanoseconds
 
-_KEEPERS = text(
-    f"WITH RECURSIVE {graph.LISTED}, {graph.KEEPERS} SELECT DISTINCT namespace, type, key FROM keepers"
-)
-_KEPT = text(
+_KEEPERS = f"WITH RECURSIVE {graph.LISTED}, {graph.KEEPERS} SELECT DISTINCT namespace, type, key FROM keepers"
+_KEPT = (
     f"WITH RECURSIVE {graph.LISTED}, {graph.KEEPERS}"
     f" SELECT EXISTS ({graph.roots_among('keepers', 'structural')})"
 )
-_FREE = text(
-    f"""
+_FREE = f"""
     WITH {graph.LISTED} SELECT n.position FROM listed n
     WHERE NOT EXISTS (
         SELECT 1 FROM edges e
@@ -34,32 +32,29 @@ _FREE = text(
         SELECT 1 FROM edges e WHERE e.namespace = n.namespace AND e.source_type = n.type
             AND e.source_key = n.key AND e.kind IN ('root', 'bref')
     )
-    """
-)
-_REFERRED = text(
-    f"""
+"""
+_REFERRED = f"""
     WITH {graph.LISTED} SELECT e.namespace, e.target_type, e.target_key FROM listed n
         JOIN edges e ON e.namespace = n.namespace AND e.source_type = n.type AND e.source_key = n.key
         WHERE e.kind NOT IN ('root', 'bref')
-    """
-)
+"""
 
 
 def free(connection: Connection, candidates: Sequence[Candidate]) -> list[Candidate]:
     """Those that nothing refers to at all, in one cheap look: nothing can keep them but themselves."""
-    positions = connection.execute(_FREE, {"nodes": listed(candidates)}).scalars()
-    return [candidates[position] for position in positions]
+    positions = driver(connection).execute(_FREE, {"nodes": listed(candidates)})
+    return [candidates[position] for (position,) in positions]
 
 
 def referred(connection: Connection, candidates: Iterable[Candidate]) -> set[Node]:
     """What these refer to."""
-    return {Node(*row) for row in connection.execute(_REFERRED, {"nodes": listed(candidates)})}
+    return {Node(*row) for row in driver(connection).execute(_REFERRED, {"nodes": listed(candidates)})}
 
 
 def closure(connection: Connection, candidates: Iterable[Candidate], now: Nanoseconds) -> set[Node]:
     """These, and all that could keep them, directly or by others."""
     conditions.install(connection)
-    rows = connection.execute(_KEEPERS, {"nodes": listed(candidates), "now": now})
+    rows = driver(connection).execute(_KEEPERS, {"nodes": listed(candidates), "now": now})
     return {Node(*row) for row in rows}
 
 
@@ -72,7 +67,8 @@ def dead(connection: Connection, candidates: Sequence[Candidate], now: Nanosecon
 
 
 def _kept(connection: Connection, candidates: Sequence[Candidate], now: Nanoseconds) -> bool:
-    return bool(connection.execute(_KEPT, {"nodes": listed(candidates), "now": now}).scalar_one())
+    found = driver(connection).execute(_KEPT, {"nodes": listed(candidates), "now": now}).fetchone()
+    return bool(found[0])
 
 
 def pieces(candidates: Sequence[Candidate], size: int) -> Iterator[Sequence[Candidate]]:

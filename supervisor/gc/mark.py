@@ -8,15 +8,15 @@ works without Python's lock. What changes afterwards, the sweep asks for itself.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from supervisor.gc import conditions, graph
 from supervisor.gc.candidate import Candidate, Kind
 from supervisor.metadata.edges import Node
+from supervisor.metadata.statements import driver
 from supervisor.model.instant import Nanoseconds
 
-_UNREACHED = text(
-    f"""
+_UNREACHED = f"""
     WITH RECURSIVE {graph.REACHED},
     objects(namespace, type, key, kind, identity, size) AS (
         SELECT namespace, 'lease', id, 'lease', created_at, 0 FROM leases
@@ -30,14 +30,13 @@ _UNREACHED = text(
     WHERE NOT EXISTS (
         SELECT 1 FROM reached r WHERE r.namespace = o.namespace AND r.type = o.type AND r.key = o.key
     )
-    """
-)
+"""
 
 
 def unreached(connection: Connection, now: Nanoseconds) -> list[Candidate]:
     """Every collectible object of every namespace that no root reaches."""
     conditions.install(connection)
-    rows = connection.execute(_UNREACHED, {"now": now})
+    rows = driver(connection).execute(_UNREACHED, {"now": now})
     return [
         Candidate(Node(namespace, type_, key), Kind(kind), identity, size)
         for namespace, type_, key, kind, identity, size in rows

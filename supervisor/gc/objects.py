@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import Message
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from supervisor.api.events.image_pb2 import ImageDelete
 from supervisor.api.events.snapshot_pb2 import SnapshotRemove
@@ -19,6 +19,7 @@ from supervisor.gc import graph
 from supervisor.gc.candidate import Candidate, Kind, listed
 from supervisor.metadata import edges
 from supervisor.metadata.database import Transaction
+from supervisor.metadata.statements import driver
 from supervisor.model.instant import Nanoseconds
 
 _ROWS: Mapping[Kind, str] = {
@@ -35,19 +36,17 @@ _ROWS: Mapping[Kind, str] = {
     " AND t.state = 'ready' AND :now AND NOT EXISTS (SELECT 1 FROM snapshots c WHERE c.parent_id = t.id)",
 }
 _PRESENT = {
-    kind: text(f"WITH {graph.LISTED} SELECT n.position FROM listed n CROSS JOIN {rows}")
+    kind: f"WITH {graph.LISTED} SELECT n.position FROM listed n CROSS JOIN {rows}"
     for kind, rows in _ROWS.items()
 }
 _DROP = {
-    Kind.LEASE: text("DELETE FROM leases WHERE namespace = :namespace AND id = :key"),
-    Kind.IMAGE: text("DELETE FROM images WHERE namespace = :namespace AND name = :key"),
-    Kind.INGEST: text("DELETE FROM ingests WHERE namespace = :namespace AND ref = :key"),
-    Kind.CONTENT: text("DELETE FROM blobs WHERE namespace = :namespace AND digest = :key"),
-    Kind.SNAPSHOT: text("DELETE FROM snapshots WHERE id = :identity"),
+    Kind.LEASE: "DELETE FROM leases WHERE namespace = :namespace AND id = :key",
+    Kind.IMAGE: "DELETE FROM images WHERE namespace = :namespace AND name = :key",
+    Kind.INGEST: "DELETE FROM ingests WHERE namespace = :namespace AND ref = :key",
+    Kind.CONTENT: "DELETE FROM blobs WHERE namespace = :namespace AND digest = :key",
+    Kind.SNAPSHOT: "DELETE FROM snapshots WHERE id = :identity",
 }
-_DROP_EDGES = text(
-    "DELETE FROM edges WHERE namespace = :namespace AND source_type = :type AND source_key = :key"
-)
+_DROP_EDGES = "DELETE FROM edges WHERE namespace = :namespace AND source_type = :type AND source_key = :key"
 
 
 def present(connection: Connection, candidates: Sequence[Candidate], now: Nanoseconds) -> list[Candidate]:
@@ -57,7 +56,7 @@ def present(connection: Connection, candidates: Sequence[Candidate], now: Nanose
         of_kind = [one for one in candidates if one.kind is kind]
         if of_kind:
             parameters = {"nodes": listed(of_kind), "now": now}
-            found += [of_kind[n] for n in connection.execute(_PRESENT[kind], parameters).scalars()]
+            found += [of_kind[n] for (n,) in driver(connection).execute(_PRESENT[kind], parameters)]
     return found
 
 
@@ -66,8 +65,8 @@ def drop(tx: Transaction, candidates: Sequence[Candidate]) -> None:
     for kind in Kind:
         rows = [_row(one) for one in candidates if one.kind is kind]
         if rows:
-            tx.execute(_DROP[kind], rows)
-            tx.execute(_DROP_EDGES, rows)
+            driver(tx.connection).executemany(_DROP[kind], rows)
+            driver(tx.connection).executemany(_DROP_EDGES, rows)
     for one in candidates:
         told = _event(one)
         if told is not None:

@@ -11,17 +11,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from supervisor.errors import InvalidArgument, NotFound
 from supervisor.gc import conditions, graph
 from supervisor.metadata import edges
 from supervisor.metadata.edges import Node
+from supervisor.metadata.statements import driver
 from supervisor.model.identifiers import Namespace
 from supervisor.model.instant import Nanoseconds
 
-_STEP = text(f"WITH {graph.LISTED} {graph.STEP_BACK}")
-_ROOTS = text(
+_STEP = f"WITH {graph.LISTED} {graph.STEP_BACK}"
+_ROOTS = (
     f"WITH {graph.LISTED} SELECT k.position FROM ({graph.roots_among('listed', 'mark')}) k"
     " ORDER BY k.position"
 )
@@ -102,9 +103,9 @@ def explain(connection: Connection, asked: Node, now: Nanoseconds) -> list[Hop]:
     frontier = list(came)
     while frontier:
         parameters = {"nodes": _listed(frontier), "now": now}
-        root = connection.execute(_ROOTS, parameters).scalars().first()
+        root = driver(connection).execute(_ROOTS, parameters).fetchone()
         if root is not None:
-            return _told(connection, frontier[root], came)
+            return _told(connection, frontier[root[0]], came)
         frontier = _back(connection, frontier, parameters, came)
     return []
 
@@ -122,8 +123,8 @@ def labels_of(connection: Connection, asked: Node) -> Mapping[str, str] | None:
         query = f"SELECT {labels} FROM {table} WHERE namespace = :namespace AND {column} = :key"
     else:
         return None
-    found = connection.execute(text(query), parameters).scalars().first()
-    return None if found is None else json.loads(found)
+    found = driver(connection).execute(query, parameters).fetchone()
+    return None if found is None else json.loads(found[0])
 
 
 def _back(
@@ -134,7 +135,9 @@ def _back(
 ) -> list[_State]:
     """The states one step further back that were not seen yet."""
     new = []
-    for position, kind, condition, namespace, type_, key, structural in connection.execute(_STEP, parameters):
+    for position, kind, condition, namespace, type_, key, structural in driver(connection).execute(
+        _STEP, parameters
+    ):
         state = _State(Node(namespace, type_, key), bool(structural))
         if state not in came:
             came[state] = _Step(frontier[position], kind, condition)

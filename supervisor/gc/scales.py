@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from supervisor.errors import SupervisorError
 from supervisor.gc.candidate import Candidate, Kind
@@ -15,15 +15,14 @@ from supervisor.metadata import edges, ingests
 from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.snapshot_rows import Place
 from supervisor.metadata.snapshots import Snapshots
+from supervisor.metadata.statements import driver
 from supervisor.model.identifiers import Namespace
 
-_SEVERAL_HOLDERS = text(
-    """
+_SEVERAL_HOLDERS = """
     SELECT digest, count(*) FROM (
         SELECT digest FROM blobs UNION ALL SELECT expected FROM ingests WHERE shared
     ) GROUP BY digest HAVING count(*) > 1
-    """
-)
+"""
 
 
 class Scales:
@@ -59,4 +58,4 @@ class Scales:
 
 def _holders(connection: Connection) -> Counter[str]:
     """How many records and shared writes need the bytes of a blob, where it is more than one."""
-    return Counter({row[0]: row[1] for row in connection.execute(_SEVERAL_HOLDERS)})
+    return Counter({row[0]: row[1] for row in driver(connection).execute(_SEVERAL_HOLDERS)})

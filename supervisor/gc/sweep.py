@@ -47,9 +47,10 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """What one transaction deleted, and what that referred to."""
+    """What one transaction deleted in how many seconds, and what that referred to."""
 
     gone: Sequence[Candidate]
+    seconds: float
     referred: set[Node] = field(default_factory=set)
 
 
@@ -115,9 +116,8 @@ class Sweep:
         if not taken:
             return []
         with self._files.held(taken) as held:
-            began = time.monotonic()
             dropped = self._database.write(lambda tx: drop(tx, held))
-            self._adapt(time.monotonic() - began)
+            self._adapt(dropped.seconds)
             self._swept.size += self._files.remove(dropped.gone)
         for candidate in dropped.gone:
             del self._waiting[candidate.node]
@@ -136,20 +136,22 @@ def _is_dead(candidate: Candidate, connection: Connection) -> bool:
 
 def _drop_free(tx: Transaction, taken: Sequence[Candidate]) -> Dropped:
     tx.counted = False
+    began = time.monotonic()
     present = objects.present(tx.connection, taken, tx.now)
     gone = keepers.free(tx.connection, present)
     referred = keepers.referred(tx.connection, gone)
     objects.drop(tx, gone)
-    return Dropped(gone, referred)
+    return Dropped(gone, time.monotonic() - began, referred)
 
 
 def _drop_dead(tx: Transaction, taken: Sequence[Candidate]) -> Dropped:
     """A snapshot goes only once it has no children, so a chain takes as many rounds as it is long."""
     tx.counted = False
+    began = time.monotonic()
     gone: list[Candidate] = []
     going = set(keepers.dead(tx.connection, taken, tx.now))
     while ready := objects.present(tx.connection, list(going), tx.now):
         objects.drop(tx, ready)
         gone += ready
         going.difference_update(ready)
-    return Dropped(gone)
+    return Dropped(gone, time.monotonic() - began)
