@@ -11,18 +11,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    RowMapping,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from supervisor.errors import NotFound
 from supervisor.metadata import edges, leases, namespaces
 from supervisor.metadata.database import Transaction
 from supervisor.metadata.edges import Edge, Node
+from supervisor.metadata.filtering import Labels, Search, Text
 from supervisor.metadata.schema import EdgeRow, MountRow
+from supervisor.metadata.statements import Row
 from supervisor.model.activation import Activation
 from supervisor.model.fieldmask import MaskPath, merged_map
 from supervisor.model.filters import Filter
 from supervisor.model.identifiers import Namespace, check_labels, stored_labels
-from supervisor.model.predicate import predicate
 
 
 class State(StrEnum):
@@ -46,13 +58,16 @@ class Record:
 
 _COLUMNS = MountRow.__table__.columns
 # Statements are built once: building one costs more than running it.
-_THIS = and_(MountRow.namespace == bindparam("in_namespace"), MountRow.name == bindparam("of_name"))
+_IN: BindParameter[str] = bindparam("in_namespace")
+_THIS = and_(MountRow.namespace == _IN, MountRow.name == bindparam("of_name"))
 _NUMBER = MountRow.id == bindparam("of_id")
 _GET = select(*_COLUMNS).where(_THIS)
-_FIND = (
+_FIND = Search(
     select(*_COLUMNS)
-    .where(MountRow.namespace == bindparam("in_namespace"), MountRow.state != State.MAKING)
-    .order_by(MountRow.name)
+    .where(MountRow.namespace == _IN, MountRow.state != State.MAKING)
+    .order_by(MountRow.name),
+    MountRow.name,
+    {("name",): Text(MountRow.name), ("labels",): Labels(_IN, literal(edges.MOUNT), MountRow.name)},
 )
 _ALL = select(*_COLUMNS).order_by(MountRow.id)
 _INSERT = insert(MountRow)
@@ -82,10 +97,8 @@ def get(connection: Connection, namespace: Namespace, name: str) -> Record:
 
 def find(connection: Connection, namespace: Namespace, filters: Sequence[Filter] = ()) -> list[Activation]:
     """The activations that pass the filters, in byte order of their names."""
-    wanted = predicate(filters)
-    rows = connection.execute(_FIND, {"in_namespace": namespace}).mappings()
-    found = (_record(row).activation for row in rows)
-    return [activation for activation in found if wanted(activation.field)]
+    rows = _FIND.rows(connection, {"in_namespace": namespace}, filters)
+    return [_record(row).activation for row in rows]
 
 
 def everything(connection: Connection) -> list[Record]:
@@ -167,6 +180,6 @@ def _this(namespace: Namespace, name: str) -> dict[str, str]:
     return {"in_namespace": namespace, "of_name": name}
 
 
-def _record(row: RowMapping) -> Record:
+def _record(row: Row | RowMapping) -> Record:
     activation = Activation(row["name"], tuple(row["active"]), tuple(row["system"]), row["labels"])
     return Record(row["id"], Namespace(row["namespace"]), State(row["state"]), row["leased"], activation)
