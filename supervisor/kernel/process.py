@@ -30,6 +30,25 @@ def set_name(name: str) -> None:
     Path("/proc/thread-self/comm").write_bytes(name.encode()[:15])
 
 
+def set_title(title: str) -> None:
+    """Set the command line that `ps` shows of this process, in place of what it was started with.
+
+    It goes where the kernel keeps arguments and environment, which the process must no longer need,
+    and is cut where that ends; words are set apart by blanks (man 5 proc_pid_cmdline).
+    """
+    fields = _stat_fields("self")
+    start, end = int(fields[45]), int(fields[48])
+    room = end - start
+    if room <= 0:
+        return  # the kernel does not say where
+    text = title.encode()[: room - 1]
+    memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.pwrite(memory, text.ljust(room, b"\0"), start)
+    finally:
+        os.close(memory)
+
+
 def wait_for_exit(pidfd: int, seconds: float | None = None) -> bool:
     """Wait until the process of a pidfd has ended; False when the time ran out first. Does not reap."""
     poller = select.poll()
@@ -54,9 +73,14 @@ def terminate_and_wait(pid: int, number: int = signal.SIGKILL, seconds: float = 
 
 def start_ticks(pid: int) -> int:
     """When a process started, in clock ticks since boot: with the pid it names one process for ever."""
-    text = Path(f"/proc/{pid}/stat").read_bytes()
+    return int(_stat_fields(str(pid))[19])
+
+
+def _stat_fields(process: str) -> list[bytes]:
+    """The fields of /proc/PID/stat from the third on."""
+    text = Path(f"/proc/{process}/stat").read_bytes()
     # The second field, the name, may hold spaces and parentheses.
-    return int(text[text.rindex(b")") + 2 :].split()[19])
+    return text[text.rindex(b")") + 2 :].split()
 
 
 def has_capability(number: int) -> bool:

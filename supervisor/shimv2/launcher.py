@@ -1,7 +1,7 @@
 """The daemon's end of the launcher: runs our own shim's actions in forks of a warm process.
 
 See `runc/launcher.py`. Losing the launcher costs speed only: `run` then answers None, and the caller
-starts the binary instead.
+starts the binary instead, until another launcher is there.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ from pathlib import Path
 MAX_MESSAGE = 128 << 10
 BYTES = "latin-1"
 
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds until a launcher that ended is replaced
+STEADY_SECONDS = 10.0
+"""A launcher that lived for so long was a good one."""
+END_SECONDS = 5.0
+
 # An allocation arena for each thread would cost every shim more memory than it saves time.
 MALLOC = {"MALLOC_ARENA_MAX": "1"}
 
@@ -35,7 +40,7 @@ class Launched:
 
 
 class Launcher:
-    """One launcher process, while inside its `async with`."""
+    """Keeps one launcher process running, while inside its `async with`."""
 
     def __init__(self, binary: Path) -> None:
         self._binary = binary
@@ -44,10 +49,78 @@ class Launcher:
         self._sending = asyncio.Lock()
         self._channel: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._closing = asyncio.Event()
         self._group = asyncio.TaskGroup()
+
+    @property
+    def pid(self) -> int | None:
+        """The launcher that is there now."""
+        return None if self._channel is None or self._process is None else self._process.pid
 
     async def __aenter__(self) -> Launcher:
         await self._group.__aenter__()
+        await self._start()
+        self._group.create_task(self._keep())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._closing.set()
+        if self._channel is not None:
+            self._channel.shutdown(socket.SHUT_RDWR)
+        await self._group.__aexit__(None, None, None)
+
+    async def run(
+        self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], stdin: bytes
+    ) -> Launched | None:
+        """Have an action run; None when no launcher is there, or it ended before the result was told.
+
+        An action whose caller is cancelled is killed, with what it started.
+        """
+        self._numbers += 1
+        number = self._numbers
+        order = {"number": number, "argv": list(argv[1:]), "cwd": str(cwd), "env": dict(env)}
+        waiting: asyncio.Future[Launched | None] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = waiting
+        if not await self._send(order | {"stdin": stdin.decode(BYTES)}):
+            del self._waiting[number]
+            return None
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            if await self._send({"number": number, "kill": True}):
+                await waiting
+            raise
+
+    async def _send(self, order: Mapping[str, object]) -> bool:
+        """Whether a launcher, should it live, will take the order."""
+        message = json.dumps(order).encode()
+        if self._channel is None or len(message) > MAX_MESSAGE:
+            return False
+        try:
+            async with self._sending:
+                await asyncio.get_running_loop().sock_sendall(self._channel, message)
+        except OSError:
+            return False
+        return True
+
+    async def _keep(self) -> None:
+        """Read results, and replace a launcher that has ended; one that keeps ending less and less often."""
+        loop = asyncio.get_running_loop()
+        pause = FIRST_PAUSE
+        while not self._closing.is_set():
+            started = loop.time()
+            if self._channel is not None:
+                await self._read(self._channel)
+                await self._ended()
+            if loop.time() - started > STEADY_SECONDS:
+                pause = FIRST_PAUSE
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), pause)
+                return
+            pause = min(pause * 2, LONGEST_PAUSE)
+            await self._start()
+
+    async def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             ours.setblocking(False)
@@ -56,67 +129,46 @@ class Launcher:
                     str(self._binary),
                     "launch",
                     stdin=theirs.fileno(),
-                    env=os.environ | MALLOC,
+                    cwd="/",
+                    env=_environment(),
                     start_new_session=True,
                 )
             except OSError as error:
                 log.warning("no launcher, shims start slower: run %s: %s", self._binary, error)
                 ours.close()
-                return self
+                return
         self._channel = ours
-        self._group.create_task(self._read(ours))
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        if self._channel is not None:
-            self._channel.shutdown(socket.SHUT_RDWR)
-        await self._group.__aexit__(None, None, None)
-        if self._process is not None:
-            await self._process.wait()
-
-    async def run(
-        self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], stdin: bytes
-    ) -> Launched | None:
-        """Have an action run; None when no launcher is there, or it ended before the result was told."""
-        if self._channel is None:
-            return None
-        self._numbers += 1
-        order = {
-            "number": self._numbers,
-            "argv": list(argv[1:]),
-            "cwd": str(cwd),
-            "env": dict(env),
-            "stdin": stdin.decode(BYTES),
-        }
-        message = json.dumps(order).encode()
-        if len(message) > MAX_MESSAGE:
-            return None
-        waiting: asyncio.Future[Launched | None] = asyncio.get_running_loop().create_future()
-        self._waiting[self._numbers] = waiting
-        try:
-            async with self._sending:
-                await asyncio.get_running_loop().sock_sendall(self._channel, message)
-        except OSError:
-            self._end()
-        return await waiting
 
     async def _read(self, channel: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
             while message := await loop.sock_recv(channel, MAX_MESSAGE * 8):
                 self._resolve(json.loads(message))
-        self._end()
+        self._channel = None
         channel.close()
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_result(None)
+
+    async def _ended(self) -> None:
+        assert self._process is not None
+        try:
+            status = await asyncio.wait_for(self._process.wait(), END_SECONDS)
+        except TimeoutError:
+            self._process.kill()
+            status = await self._process.wait()
+        if not self._closing.is_set():
+            log.warning("the launcher ended with %d, shims start slower until the next is there", status)
 
     def _resolve(self, result: dict[str, str]) -> None:
+        # Each child is told of at its end as well; most, and all shims, have answered long before.
         waiting = self._waiting.pop(int(result["number"]), None)
         if waiting is not None and not waiting.done():
             stdout, stderr = result["stdout"].encode(BYTES), result["stderr"].encode(BYTES)
             waiting.set_result(Launched(int(result["code"]), stdout, stderr))
 
-    def _end(self) -> None:
-        self._channel = None
-        waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
-            if not future.done():
-                future.set_result(None)
+
+def _environment() -> dict[str, str]:
+    # The notification socket is the daemon's own: a shim that wrote to it would speak for the daemon.
+    return {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"} | MALLOC

@@ -63,3 +63,26 @@ def test_a_score_is_set() -> None:
     finally:
         child.kill()
         child.wait()
+
+
+TITLED = """
+import os
+from supervisor.kernel.process import set_title
+os.environ["PATH"] = os.environ["PATH"]
+set_title(os.environ.pop("TITLE"))
+print(open("/proc/self/cmdline").read().rstrip("\\0"), end="")
+"""
+
+
+def test_a_title_takes_the_place_of_the_arguments() -> None:
+    for title in ("short", "a title that has more letters than the arguments " * 5, "x" * 100_000):
+        done = subprocess.run(
+            [sys.executable, "-c", TITLED],
+            env={**os.environ, "TITLE": title},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        shown = done.stdout.decode()
+        assert shown
+        assert title.startswith(shown)
+        assert len(shown) == len(title) or len(title) > 1000
