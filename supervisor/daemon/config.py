@@ -105,13 +105,25 @@ class Diff:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Bounds in seconds of what the daemon does with shims on its own account."""
+    """Bounds in seconds: of what the daemon does with shims on its own account, then of clients' calls.
+
+    A client's call that a runtime does not finish in time fails with DEADLINE_EXCEEDED; 0 waits for ever.
+    """
 
     task_state: float = 2.0
     shim_load: float = 5.0
     shim_cleanup: float = 5.0
     shim_shutdown: float = 3.0
     shim_stats: float = 2.0
+    create: float = 300.0
+    start: float = 300.0
+    delete: float = 120.0
+    kill: float = 60.0
+    pause: float = 60.0
+    resume: float = 60.0
+    update: float = 60.0
+    pids: float = 30.0
+    checkpoint: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +136,10 @@ class Tasks:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """The journal: how many events are kept, and how many a subscriber may lag behind."""
+    """The journal: how many events are kept, and for how long; how many a subscriber may lag behind."""
 
     keep: int = 100_000
+    keep_age: float = 7 * 24 * 3600.0  # seconds; 0 keeps them whatever their age
     subscriber_bound: int = 10_000
 
 

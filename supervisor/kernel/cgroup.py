@@ -7,7 +7,9 @@ exist depends on the kernel, its version and the host's set-up.
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -75,6 +77,27 @@ def cgroup_of(pid: int) -> Cgroup:
                 if folder is not None:
                     folders[controller] = folder
     return Cgroup(folders)
+
+
+def remove_empty(path: str, seconds: float = 1.0) -> None:
+    """Remove the cgroup at `path` from every hierarchy where it is empty; one in use stays.
+
+    What is dying in it gets so much time: the kernel lets go of a cgroup only after its last process.
+    """
+    deadline = time.monotonic() + seconds
+    for mount in set(_hierarchies().values()):
+        folder = _below(mount, os.path.normpath(path))
+        while folder is not None and not _removed(folder) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+
+def _removed(folder: str) -> bool:
+    """Whether there is nothing more to do about a folder."""
+    try:
+        os.rmdir(folder)
+    except OSError as error:
+        return error.errno != errno.EBUSY
+    return True
 
 
 def _hierarchies() -> dict[str, tuple[str, str]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from supervisor.errors import FailedPrecondition, SupervisorError
+from supervisor.kernel.cgroup import remove_empty
 from supervisor.kernel.mountinfo import mounts_below
 from supervisor.kernel.mounts import unmount_recursive
 from supervisor.model.identifiers import ContainerId, Namespace
@@ -73,6 +74,19 @@ class Bundle:
         (self.path / "work").symlink_to(self.work)
         (self.path / "config.json").write_bytes(spec)
         os.mkfifo(self.log, 0o700)
+
+    def remove_cgroup(self) -> None:
+        """Remove the cgroup that the spec names, if it is empty.
+
+        A runtime that was killed while it made a container has noted nothing yet that its own clean-up
+        could go by. A name that is systemd's business (`slice:prefix:name`) is left to it.
+        """
+        try:
+            path = str(json.loads((self.path / "config.json").read_bytes())["linux"]["cgroupsPath"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return
+        if path.strip("/") and ":" not in path:
+            remove_empty(f"/{path}")
 
     def remove(self) -> None:
         """Unmount what is mounted below, then delete both folders; what is gone already is fine.

@@ -107,7 +107,7 @@ class Manager:
         """
         binary = self._binary(wanted.runtime)
         options = completed(wanted.options, binary, self.settings.runtime_root)
-        task = Task(Bundle.of(self.settings, wanted.namespace, wanted.id), binary)
+        task = Task(Bundle.of(self.settings, wanted.namespace, wanted.id), binary, self.settings.timeouts)
         self._registry.add(task)
         try:
             await self._store.write(rows.begin, _record(wanted, task))

@@ -69,7 +69,7 @@ class Reconciliation:
     async def _one(self, record: TaskRecord) -> Task | None:
         """Connect to the task's shim and bring the task to where it belongs; None when it is gone."""
         bundle = Bundle.of(self._settings, record.namespace, record.id)
-        task = Task(bundle, Path(record.shim.binary))
+        task = Task(bundle, Path(record.shim.binary), self._settings.timeouts)
         task.address = _address(record)
         self._registry.add(task)
         if record.state is TaskState.CREATING:

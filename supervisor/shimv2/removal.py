@@ -68,7 +68,7 @@ class Removal:
             kept = TaskState.RUNNING if former is TaskState.DELETING else former
             await self._store.write(rows.set_state, task.namespace, task.id, kept)
             task.phase = Phase.READY
-            raise SupervisorError(f"failed to delete task: {error.wire_text()}") from error
+            raise type(error)(f"failed to delete task: {error}") from error
         await self._shut_down(task)
         await self.finish(task, end, clean=is_own(task.binary))
         return end
@@ -157,6 +157,8 @@ class Removal:
         except SupervisorError as error:
             log.warning("clean-up of task %s/%s: %s", task.namespace, task.id, error)
             return Exit(0, UNKNOWN_STATUS, instant.now())
+        finally:
+            await in_thread(task.bundle.remove_cgroup)
         return end if end.exited_at > 0 else Exit(end.pid, end.status, instant.now())
 
     async def _remove_socket(self, task: Task) -> None:

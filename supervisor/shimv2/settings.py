@@ -6,18 +6,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+_LIMITED = frozenset(("Create", "Start", "Delete", "Kill", "Pause", "Resume", "Update", "Pids", "Checkpoint"))
+
 BUNDLES = "io.containerd.runtime.v2.task"
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Limits in seconds (containerd: `io.containerd.timeout.*`); client-driven calls have none."""
+    """Limits in seconds (containerd: `io.containerd.timeout.*`), first of the daemon's own calls.
+
+    Then of clients' calls, by method; containerd has none for these, and 0 is none. They are there for
+    runtimes that hang, and so ample that no other is hit.
+    """
 
     task_state: float = 2.0
     shim_cleanup: float = 5.0
     shim_load: float = 5.0
     shim_shutdown: float = 3.0
     shim_stats: float = 2.0
+    create: float = 300.0
+    start: float = 300.0
+    delete: float = 120.0
+    kill: float = 60.0
+    pause: float = 60.0
+    resume: float = 60.0
+    update: float = 60.0
+    pids: float = 30.0
+    checkpoint: float = 0.0
+
+    def of(self, method: str) -> float | None:
+        """The limit of a client's call of a shim's method, None for none; Wait has none in any case."""
+        return getattr(self, method.lower()) or None if method in _LIMITED else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from supervisor.model.task import Exit
 from supervisor.shimv2.bootstrap import ShimAddress
 from supervisor.shimv2.bundle import Bundle
 from supervisor.shimv2.client import ShimClient
+from supervisor.shimv2.settings import Timeouts
 from supervisor.shimv2.shim_log import ShimLog
 from supervisor.ttrpc.calls import ConnectionClosed
 
@@ -43,7 +44,8 @@ class Phase(Enum):
 class Task:
     """One task. `ended` is settled when the task is gone, with how its first process ended."""
 
-    def __init__(self, bundle: Bundle, binary: Path) -> None:
+    def __init__(self, bundle: Bundle, binary: Path, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
         self.bundle = bundle
         self.binary = binary
         self.address: ShimAddress | None = None
@@ -69,10 +71,14 @@ class Task:
         return self.bundle.id
 
     async def call(self, method: str, request: Message, reply: type[M], timeout: float | None = None) -> M:
-        """Call the shim; raises what it answers, or ConnectionClosed when it is gone."""
+        """Call the shim; raises what it answers, or ConnectionClosed when it is gone.
+
+        Without a `timeout` the configured one of the method holds: the runtime behind it may hang.
+        """
         if self.shim is None:
             raise ConnectionClosed
-        return await self.shim.call(method, request, reply, timeout)
+        limit = self._timeouts.of(method) if timeout is None else timeout
+        return await self.shim.call(method, request, reply, limit)
 
     async def state(self, exec_id: str, timeout: float) -> pb.StateResponse:
         """What a process does now; raises NotFound when it, or the shim, is gone."""
