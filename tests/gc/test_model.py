@@ -116,7 +116,9 @@ def _onwards(objects: Objects, type_: str, key: str, flat: bool) -> Iterator[tup
     if flat:
         return
     for kind, target_type, name in made.refs:
-        if kind == "ref" or (kind == "yes" and type_ in ("content", "image")):
+        # A condition is about the snapshot that it names: one that is not there has no time to hold for.
+        holds = kind == "yes" and type_ in ("content", "image") and (target_type, name) in objects
+        if kind == "ref" or holds:
             yield target_type, key_of(target_type, name), False
     for (other_type, other_key), other in objects.items():
         for kind, target_type, name in other.refs:
