@@ -5,6 +5,8 @@ Types and ids are containerd's where it has the like, because clients look parts
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from supervisor.daemon.plugins import Plugin
 
 _PARTS = "supervisor.daemon.parts"
@@ -56,3 +58,8 @@ BUILTINS = (
     Plugin(GRPC, "healthcheck", f"{_SERVICES}:health"),
     Plugin(GRPC, "introspection", f"{_SERVICES}:introspection"),
 )
+
+
+def enabled(drivers: Collection[str]) -> list[Plugin]:
+    """The plugins to load when only these snapshot drivers are wanted; others are not even listed."""
+    return [plugin for plugin in BUILTINS if plugin.type != SNAPSHOTTER or plugin.id in drivers]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import grpc.aio
 
-from supervisor.daemon.builtins import BUILTINS
+from supervisor.daemon.builtins import enabled
 from supervisor.daemon.config import Config
 from supervisor.daemon.notify import notify
 from supervisor.daemon.plugins import Context, load_all
@@ -41,7 +41,7 @@ async def serve(config: Config) -> None:
         for folder, mode in ((config.root, 0o711), (config.state, 0o711)):
             stack.enter_context(_owned_folder(Path(folder), mode))
         context = Context(config, stack)
-        await load_all(BUILTINS, context)
+        await load_all(enabled(config.snapshots.drivers), context)
         server = _grpc_server(config, context)
         _bind(server, config)
         await server.start()

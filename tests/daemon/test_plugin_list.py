@@ -11,6 +11,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from supervisor.api.services.introspection.v1 import introspection_pb2 as pb
 from supervisor.api.services.introspection.v1 import introspection_pb2_grpc as rpc
+from supervisor.api.services.snapshots.v1 import snapshots_pb2, snapshots_pb2_grpc
 from supervisor.oci.platform import host
 from tests.daemon.test_server import is_serving, running
 
@@ -92,3 +93,15 @@ def test_services_are_listed_by_the_names_that_clients_know(stub: rpc.Introspect
 def test_nothing_is_deprecated(stub: rpc.IntrospectionStub) -> None:
     """12.1: `ctr` prints a warning for each, before every command."""
     assert not stub.Server(Empty()).deprecations
+
+
+def test_a_disabled_snapshotter_is_not_listed(tmp_path: Path) -> None:
+    """12.1: nor offered."""
+    (tmp_path / "c.toml").write_text('[snapshots]\ndrivers = ["native"]\n')
+    with running(tmp_path, "--config", str(tmp_path / "c.toml")):
+        assert is_serving(tmp_path)
+        with grpc.insecure_channel(f"unix:{tmp_path}/state/supervisor.sock") as channel:
+            assert list(plugins(rpc.IntrospectionStub(channel), "type~=snapshotter")) == ["native"]
+            request = snapshots_pb2.StatSnapshotRequest(snapshotter="overlayfs", key="k")
+            with pytest.raises(grpc.RpcError, match="not loaded"):
+                snapshots_pb2_grpc.SnapshotsStub(channel).Stat(request)
