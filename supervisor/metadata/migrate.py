@@ -1,16 +1,15 @@
 """Bring the store's file to the schema of this version (Alembic), at every start.
 
 The scripts are packaged as `supervisor/migrations`; there is no alembic.ini. An upgrade runs in one
-transaction, so a crash in the middle leaves the old schema.
+transaction, so a crash in the middle leaves the old schema. Alembic is imported only where there is
+something to do: for as long as it is being imported, a restarted daemon is away.
 """
 
 from __future__ import annotations
 
 from importlib.resources import as_file, files
+from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from supervisor.errors import FailedPrecondition
@@ -19,19 +18,31 @@ from supervisor.errors import FailedPrecondition
 def upgrade(connection: Connection) -> None:
     """Run the migrations that the file has not seen; raises FailedPrecondition on a newer file."""
     with as_file(files("supervisor") / "migrations") as scripts, connection.begin():
-        config = Config()
-        config.set_main_option("script_location", str(scripts).replace("%", "%%"))
-        config.attributes["connection"] = connection
         have = revision(connection)
-        known = ScriptDirectory.from_config(config)
-        if have == known.get_current_head():
-            return
-        if have is not None and have not in {script.revision for script in known.walk_revisions()}:
-            raise FailedPrecondition(
-                f"the store has schema {have}, which this version does not know:"
-                " it was written by a newer version; install that one, or restore a backup"
-            )
-        command.upgrade(config, "head")
+        if have != _newest(scripts):
+            _upgrade_from(connection, scripts, have)
+
+
+def _newest(scripts: Path) -> str:
+    """The newest revision, by the scripts' names: `NNNN_what.py` in an unbroken line."""
+    return max(script.name.partition("_")[0] for script in (scripts / "versions").glob("[0-9]*_*.py"))
+
+
+def _upgrade_from(connection: Connection, scripts: Path, have: str | None) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(scripts).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if have is not None and have not in known:
+        raise FailedPrecondition(
+            f"the store has schema {have}, which this version does not know:"
+            " it was written by a newer version; install that one, or restore a backup"
+        )
+    command.upgrade(config, "head")
 
 
 def revision(connection: Connection) -> str | None:
