@@ -4,7 +4,7 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap demo test check lint types imports unit root compat tox format
+.PHONY: help bootstrap demo test check lint types imports unit root compat crash tox format
 
 help:            ## Show the targets
 	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -42,6 +42,9 @@ root:            ## Tests that mount, or start containers
 
 compat:          ## Debian's ctr against the daemon; COMPAT_TARGET=containerd runs them on containerd itself
 	@.venv/bin/pytest -m compat
+
+crash: bootstrap ## The long form of the crash tests: the daemon killed at every step of a task's life
+	@CRASH=long .venv/bin/pytest tests/faults tests/shimv2/test_kill.py tests/compat/test_restart.py -s
 
 tox: bootstrap   ## The same checks, each in an environment of its own
 	@.venv/bin/tox run
