@@ -143,7 +143,7 @@ async def events(context: Context) -> Part:
 
 async def tasks(context: Context) -> Part:
     """Tasks."""
-    servicer = Tasks(context.get(Store), context.get(Manager))
+    servicer = Tasks(context.get(Store), context.get(Manager), context.get(ContentStore))
     return Part(servicer, partial(tasks_pb2_grpc.add_TasksServicer_to_server, servicer))
 
 

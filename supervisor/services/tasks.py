@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,8 +15,10 @@ from supervisor.api.services.tasks.v1 import tasks_pb2 as pb
 from supervisor.api.services.tasks.v1 import tasks_pb2_grpc as rpc
 from supervisor.api.types.metrics_pb2 import Metric
 from supervisor.api.types.task import task_pb2
+from supervisor.blocking import in_thread
 from supervisor.errors import FailedPrecondition, InvalidArgument, NotFound, SupervisorError, Unimplemented
 from supervisor.metadata import containers, exits
+from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.store import Store
 from supervisor.model import instant
 from supervisor.model.any import Any
@@ -24,8 +27,9 @@ from supervisor.model.filters import parse_all
 from supervisor.model.identifiers import Namespace, check_identifier, container_id
 from supervisor.model.predicate import Lookup, Path, predicate
 from supervisor.model.task import Exit, Stdio
-from supervisor.services.context import Context, namespace_of
-from supervisor.services.convert import from_instant, optional_any, to_mount
+from supervisor.services import checkpoints
+from supervisor.services.context import Context, lease_of, namespace_of
+from supervisor.services.convert import from_descriptor, from_instant, optional_any, to_mount
 from supervisor.shimv2.manager import Manager, NewTask
 from supervisor.shimv2.tasks import Task
 
@@ -35,8 +39,9 @@ log = logging.getLogger(__name__)
 class Tasks(rpc.TasksServicer):
     """Relays to the shims; what a shim would not survive is refused here."""
 
-    def __init__(self, store: Store, manager: Manager) -> None:
+    def __init__(self, store: Store, manager: Manager, content: ContentStore) -> None:
         self._store = store
+        self._content = content
         self._manager = manager
         self._timeouts = manager.settings.timeouts
 
@@ -148,9 +153,21 @@ class Tasks(rpc.TasksServicer):
     async def Checkpoint(
         self, request: pb.CheckpointTaskRequest, context: Context
     ) -> pb.CheckpointTaskResponse:
-        """Not offered yet."""
-        await self._task(context, request.container_id)
-        raise Unimplemented("checkpoint of a task is not offered by this version")
+        """Dump the container's processes, to a folder of the client's choice or into the content store."""
+        task = await self._task(context, request.container_id)
+        options = checkpoints.options_of(request.options)
+        if options.image_path:
+            await _dump(task, options.image_path, request)
+            return pb.CheckpointTaskResponse()
+        folder = await in_thread(checkpoints.make_folder, task.bundle.work)
+        try:
+            await _dump(task, str(folder), request)
+            container = await self._store.read(containers.get, task.namespace, task.id)
+            blobs = checkpoints.CheckpointBlobs(self._content, task.namespace, lease_of(context))
+            made = await in_thread(blobs.store, folder, container.spec)
+        finally:
+            await in_thread(shutil.rmtree, folder, True)
+        return pb.CheckpointTaskResponse(descriptors=map(from_descriptor, made))
 
     async def Update(self, request: pb.UpdateTaskRequest, context: Context) -> Empty:
         """Change the resource limits of the container."""
@@ -227,6 +244,11 @@ class Tasks(rpc.TasksServicer):
             log.info("no metrics of task %s/%s: %s", task.namespace, task.id, error)
             return None
         return Metric(timestamp=from_instant(instant.now()), id=task.id, data=answer.stats)
+
+
+async def _dump(task: Task, folder: str, request: pb.CheckpointTaskRequest) -> None:
+    wanted = shim.CheckpointTaskRequest(id=task.id, path=folder, options=request.options)
+    await task.call("Checkpoint", wanted, Empty)
 
 
 def _new_task(namespace: Namespace, container: Container, request: pb.CreateTaskRequest) -> NewTask:
