@@ -21,6 +21,7 @@ from supervisor.cli import (
 from supervisor.cli.context import JSON, TEXT, Context
 from supervisor.client.client import DEFAULT_ADDRESS, DEFAULT_NAMESPACE
 from supervisor.client.containers import DEFAULT_RUNTIME
+from supervisor.client.events import EVERYTHING
 from supervisor.client.snapshots import DEFAULT_SNAPSHOTTER
 
 Command = Callable[[Context], Awaitable[int]]
@@ -180,7 +181,17 @@ def _rm(commands: Commands) -> None:
     remove.add_argument("container", nargs="+")
 
 
+def _cursor(text: str) -> int:
+    return EVERYTHING if text == "all" else int(text)
+
+
 def _events(commands: Commands) -> None:
     show = _add(commands, "events", "show what happens", events_cmd.show)
     show.add_argument("--all", action="store_true", help="of all namespaces")
     show.add_argument("--filter", action="append", default=[], help="containerd's filter language")
+    show.add_argument(
+        "--since",
+        type=_cursor,
+        metavar="NUMBER|all",
+        help="begin behind the event of this sequence number, or with all that are kept; go on over restarts",
+    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Sequence
 
 from supervisor.cli.context import Context
-from supervisor.client.events import describe
+from supervisor.client.events import Events, describe
 from supervisor.model.event import Envelope
 from supervisor.model.instant import format_rfc3339
 
@@ -13,11 +14,19 @@ from supervisor.model.instant import format_rfc3339
 async def show(context: Context) -> int:
     """Print events until interrupted; those of this namespace, unless all are wanted."""
     filters = context.args.filter or _own(context)
-    async for envelope in context.client.events.subscribe(filters):
+    async for envelope in _events(context.client.events, context.args.since, filters):
         value = _value(envelope)
-        text = f"{value['timestamp']} {envelope.namespace} {envelope.topic} {json.dumps(value['event'])}"
+        number = f"{envelope.sequence} " if envelope.sequence else ""
+        text = (
+            f"{number}{value['timestamp']} {envelope.namespace} {envelope.topic} {json.dumps(value['event'])}"
+        )
         context.line(value, text)
     return 0
+
+
+def _events(events: Events, since: int | None, filters: Sequence[str]) -> AsyncIterator[Envelope]:
+    """Those behind a place in the journal, over restarts of the daemon too; or just those from now on."""
+    return events.subscribe(filters) if since is None else events.follow(since, filters)
 
 
 def _own(context: Context) -> list[str]:
@@ -25,7 +34,8 @@ def _own(context: Context) -> list[str]:
 
 
 def _value(envelope: Envelope) -> dict[str, object]:
-    return {
+    numbered = {"sequence": envelope.sequence} if envelope.sequence else {}
+    return numbered | {
         "timestamp": format_rfc3339(envelope.timestamp),
         "namespace": envelope.namespace,
         "topic": envelope.topic,

@@ -52,6 +52,7 @@ BUILTINS = (
     Plugin(GRPC, "sandboxes", f"{_SERVICES}:sandboxes", (SANDBOX_STORE,)),
     Plugin(GRPC, "diff", f"{_SERVICES}:diff", (SERVICE, MOUNT_MANAGER)),
     Plugin(GRPC, "events", f"{_SERVICES}:events", (METADATA, EVENT)),
+    Plugin(GRPC, "journal", f"{_SERVICES}:journal", (METADATA, EVENT)),
     Plugin(GRPC, "tasks", f"{_SERVICES}:tasks", (RUNTIME, SERVICE)),
     Plugin(GRPC, "exits", f"{_SERVICES}:exits", (METADATA,)),
     Plugin(GRPC, "version", f"{_SERVICES}:version"),

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from supervisor.blocking import in_background, in_thread
 from supervisor.content.local import LocalStore
+from supervisor.daemon.config import Events as EventsConfig
 from supervisor.daemon.plugins import Context, Part
+from supervisor.daemon.repeating import repeating
 from supervisor.events.exchange import Exchange
 from supervisor.gc.collector import Collector
 from supervisor.gc.schedule import Settings
@@ -23,6 +25,7 @@ from supervisor.metadata.database import Database
 from supervisor.metadata.mount_manager import MountManager
 from supervisor.metadata.snapshots import Snapshots
 from supervisor.metadata.store import Store
+from supervisor.model.instant import SECOND, Nanoseconds, now
 from supervisor.oci.platform import host
 from supervisor.services import ttrpc_events
 from supervisor.services.scheduler import Scheduler
@@ -35,6 +38,9 @@ from supervisor.ttrpc.aio import Server
 
 SNAPSHOTTER = "io.containerd.snapshotter.v1"
 MOUNT_MANAGER = "io.containerd.mount-manager.v1"
+
+TRIM_SECONDS = 10.0
+"""How often the journal forgets; a storm may exceed its bounds for so long."""
 
 DISTRIBUTION = "container-supervisor"
 """Its metadata holds the version that this daemon reports."""
@@ -93,10 +99,19 @@ async def metadata(context: Context) -> Part:
     path = context.root / "metadata.db"
     database = await in_thread(Database, path)
     context.stack.push_async_callback(in_thread, database.close)
-    await in_thread(database.write, partial(events.trim, keep=context.config.events.keep))
     database.tell(context.get(Exchange).tell)
+    store = Store(database)
+    trim = partial(_trim, store, context.config.events)
+    await context.stack.enter_async_context(repeating(trim, TRIM_SECONDS))
     policy = context.config.content.sharing_policy
-    return Part(Store(database), exports={"policy": policy, "path": str(path)})
+    return Part(store, exports={"policy": policy, "path": str(path)})
+
+
+async def _trim(store: Store, settings: EventsConfig) -> None:
+    """Let the journal forget what it need not keep, in transactions so short that others fit between."""
+    before = Nanoseconds(now() - int(settings.keep_age * SECOND)) if settings.keep_age else None
+    while await store.write(events.trim, settings.keep, before):
+        pass
 
 
 async def content(context: Context) -> Part:

@@ -19,6 +19,7 @@ from supervisor.api.services.mounts.v1 import mounts_pb2_grpc
 from supervisor.api.services.namespaces.v1 import namespace_pb2_grpc
 from supervisor.api.services.sandbox.v1 import sandbox_pb2_grpc
 from supervisor.api.services.snapshots.v1 import snapshots_pb2_grpc
+from supervisor.api.services.supervisor import events_pb2_grpc as journal_pb2_grpc
 from supervisor.api.services.supervisor import exits_pb2_grpc, gc_pb2_grpc
 from supervisor.api.services.tasks.v1 import tasks_pb2_grpc
 from supervisor.api.services.version.v1 import version_pb2_grpc
@@ -42,6 +43,7 @@ from supervisor.services.gc import Collector
 from supervisor.services.health import Health
 from supervisor.services.images import Images
 from supervisor.services.introspection import Introspection
+from supervisor.services.journal import Journal
 from supervisor.services.leases import Leases
 from supervisor.services.mounts import Mounts
 from supervisor.services.namespaces import Namespaces
@@ -139,6 +141,12 @@ async def events(context: Context) -> Part:
     """Events."""
     servicer = Events(context.get(Store), context.get(Exchange))
     return Part(servicer, partial(events_pb2_grpc.add_EventsServicer_to_server, servicer))
+
+
+async def journal(context: Context) -> Part:
+    """The journal of events."""
+    servicer = Journal(context.get(Store), context.get(Exchange))
+    return Part(servicer, partial(journal_pb2_grpc.add_JournalServicer_to_server, servicer))
 
 
 async def tasks(context: Context) -> Part:

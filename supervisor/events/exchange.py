@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 QUEUE_BOUND = 16_384
 """Events that wait for one subscriber at most: some seconds of a storm, a few megabytes."""
 
+QUEUE_BYTES = 32 << 20
+"""Bytes of payloads that wait for one subscriber at most: an event may be as large as a message."""
+
 
 class Subscription:
     """Events of one subscriber, as an asynchronous iterator that ends when the exchange closes."""
@@ -32,6 +35,7 @@ class Subscription:
         self._wanted = wanted
         self._bound = bound
         self._queue: deque[Envelope] = deque()
+        self._size = 0
         self._changed = asyncio.Event()
         self._ended = False
         self._overflowed = False
@@ -40,8 +44,9 @@ class Subscription:
         """Queue the event if it is wanted; never blocks."""
         if self._ended or not self._wanted(lookup):
             return
-        if len(self._queue) < self._bound:
+        if len(self._queue) < self._bound and self._size < QUEUE_BYTES:
             self._queue.append(envelope)
+            self._size += _size(envelope)
         else:
             self._ended = self._overflowed = True
         self._changed.set()
@@ -58,14 +63,40 @@ class Subscription:
         while not self._queue:
             if self._overflowed:
                 raise ResourceExhausted(
-                    f"subscription: more than {self._bound} events waited for this subscriber;"
-                    " subscribe again, read faster or filter"
+                    f"subscription: more than {self._bound} events, or {QUEUE_BYTES >> 20} MiB, waited for"
+                    " this subscriber; subscribe again, read faster or filter, or follow the journal, which"
+                    " has what was missed (supervisor.services.events.v1.Journal)"
                 )
             if self._ended:
                 raise StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()
-        return self._queue.popleft()
+        envelope = self._queue.popleft()
+        self._size -= _size(envelope)
+        return envelope
+
+
+class Growth:
+    """Tells one reader of the journal that there is more to read; it holds no events, so it has no bound."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+        self._ended = False
+
+    def notice(self) -> None:
+        """There are new events."""
+        self._changed.set()
+
+    def end(self) -> None:
+        """There will be no more."""
+        self._ended = True
+        self._changed.set()
+
+    async def grown(self) -> bool:
+        """Wait until there were new events since the last time; False at the end."""
+        await self._changed.wait()
+        self._changed.clear()
+        return not self._ended
 
 
 class Exchange:
@@ -75,9 +106,12 @@ class Exchange:
         self._loop = loop
         self._queue_bound = queue_bound
         self._subscriptions: set[Subscription] = set()
+        self._watches: set[Growth] = set()
 
     def tell(self, envelopes: Sequence[Envelope]) -> None:
         """Pass on events that are on disk; for `Database.tell`."""
+        if not self._subscriptions and not self._watches:
+            return  # and save the event loop a wake-up
         try:
             self._loop.call_soon_threadsafe(self._deliver, envelopes)
         except RuntimeError:
@@ -94,6 +128,16 @@ class Exchange:
         finally:
             self._subscriptions.discard(subscription)
 
+    @contextmanager
+    def watch(self) -> Iterator[Growth]:
+        """Whether the journal grows, from now on until the context ends."""
+        growth = Growth()
+        self._watches.add(growth)
+        try:
+            yield growth
+        finally:
+            self._watches.discard(growth)
+
     @property
     def subscribers(self) -> int:
         """How many subscriptions there are now."""
@@ -103,9 +147,17 @@ class Exchange:
         """End all subscriptions, so that their streams can."""
         for subscription in self._subscriptions:
             subscription.end()
+        for growth in self._watches:
+            growth.end()
 
     def _deliver(self, envelopes: Sequence[Envelope]) -> None:
         for envelope in envelopes:
             lookup = fields_of(envelope)
             for subscription in self._subscriptions:
                 subscription.offer(envelope, lookup)
+        for growth in self._watches:
+            growth.notice()
+
+
+def _size(envelope: Envelope) -> int:
+    return len(envelope.event.value) if envelope.event else 0

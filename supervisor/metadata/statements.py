@@ -7,7 +7,7 @@ for each execution costs several times what SQLite needs; a prepared statement d
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any as Anything
 
 from sqlalchemy import Connection
@@ -27,7 +27,7 @@ class Prepared:
     """One statement; its parameters are named by `bindparam`, or by the columns of an INSERT."""
 
     def __init__(
-        self, statement: Select[Anything] | UpdateBase, columns: Iterable[str] | None = None
+        self, statement: Select[*tuple[Anything, ...]] | UpdateBase, columns: Iterable[str] | None = None
     ) -> None:
         """Render it; `columns` are those that an INSERT fills or an UPDATE sets, when not all."""
         keys = None if columns is None else list(columns)
@@ -47,9 +47,13 @@ class Prepared:
         """Execute it for each set of parameters."""
         driver(connection).executemany(self.text, map(self.encoded, parameters))
 
+    def each(self, connection: Connection, parameters: Parameters) -> Iterator[Row]:
+        """Execute it; the rows one by one, as they are found."""
+        return map(self._decoded, self.run(connection, parameters))
+
     def rows(self, connection: Connection, parameters: Parameters) -> list[Row]:
         """Execute it; all rows."""
-        return [self._decoded(row) for row in self.run(connection, parameters)]
+        return list(self.each(connection, parameters))
 
     def one(self, connection: Connection, parameters: Parameters) -> Row | None:
         """Execute it; the first row, None when there is none."""

@@ -6,11 +6,12 @@ import pytest
 
 from supervisor.errors import InvalidArgument
 from supervisor.metadata import events
-from supervisor.metadata.database import Database
+from supervisor.metadata.database import Database, Transaction
+from supervisor.metadata.events import Bounds
 from supervisor.model.any import Any
 from supervisor.model.event import Envelope
 from supervisor.model.identifiers import Namespace
-from supervisor.model.instant import Nanoseconds
+from supervisor.model.instant import Nanoseconds, now
 
 BLUE = Namespace("blue")
 
@@ -51,7 +52,7 @@ def test_reading_on_from_a_cursor(database: Database) -> None:
 
 
 def test_trim_keeps_the_newest_and_numbers_go_on(database: Database) -> None:
-    assert database.write(events.trim) == 0
+    assert database.write(lambda tx: events.trim(tx, keep=2)) == 0
     for number in range(5):
         database.write(lambda tx, n=number: events.publish(tx, BLUE, f"/n/{n}", None))
     assert database.write(lambda tx: events.trim(tx, keep=2)) == 3
@@ -59,3 +60,32 @@ def test_trim_keeps_the_newest_and_numbers_go_on(database: Database) -> None:
     database.write(lambda tx: events.trim(tx, keep=0))
     database.write(lambda tx: events.publish(tx, BLUE, "/n", None))
     assert [e.sequence for e in since(database, 0)] == [6]
+
+
+def test_trim_by_age_goes_by_when_an_event_was_recorded(database: Database) -> None:
+    """An event of 1970, or of tomorrow, is as old as the time since it came."""
+    for at in (5, 2**62):
+        database.write(lambda tx, at=at: events.forward(tx, Envelope(Nanoseconds(at), "aqua", "/c", None)))
+    between = now()
+    database.write(lambda tx: events.publish(tx, BLUE, "/n", None))
+    assert database.write(lambda tx: events.trim(tx, 100, between)) == 2
+    assert [e.sequence for e in since(database, 0)] == [3]
+
+
+def test_trim_forgets_a_slice_at_a_time_and_leaves_no_hole(database: Database) -> None:
+    def fill(tx: Transaction) -> None:
+        for _ in range(10):
+            events.publish(tx, BLUE, "/n", None)
+
+    database.write(fill)
+    slices = [database.write(lambda tx: events.trim(tx, 3, at_most=4)) for _ in range(3)]
+    assert slices == [4, 3, 0]
+    assert database.read(events.bounds) == Bounds(8, 10)
+
+
+def test_a_page_ends_early_when_its_payloads_are_large(database: Database) -> None:
+    large = Any("t", b"x" * (events.PAGE_BYTES // 2))
+    for _ in range(4):
+        database.write(lambda tx: events.publish(tx, BLUE, "/n", large))
+    assert [e.sequence for e in since(database, 0)] == [1, 2]
+    assert [e.sequence for e in since(database, 2)] == [3, 4]
