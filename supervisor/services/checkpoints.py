@@ -17,17 +17,23 @@ from typing import IO, cast
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 
-from supervisor.api.types.runc.options.oci_pb2 import CheckpointOptions
+from supervisor.api.types.runc.options.oci_pb2 import CheckpointOptions, Options
+from supervisor.diff.apply import apply
 from supervisor.errors import AlreadyExists, InvalidArgument, NotFound, SupervisorError
 from supervisor.metadata.content_ingest import Ingest
 from supervisor.metadata.content_store import ContentStore
 from supervisor.model.any import Any
 from supervisor.model.descriptor import Descriptor
 from supervisor.model.identifiers import Namespace
+from supervisor.model.mount import Mount
 
 CRIU_TAR = "application/vnd.containerd.container.criu.checkpoint.criu.tar"
 CONFIG = "application/vnd.containerd.container.checkpoint.config.v1+proto"
 
+FROM_PATH = "RestoreFromPath"
+"""Annotation of a descriptor that stands for a folder; containerd 2.4 starts such a task at once."""
+
+_PLAIN_TAR = "application/vnd.oci.image.layer.v1.tar"
 _BUFFER = 1 << 20
 
 
@@ -45,6 +51,35 @@ def make_folder(work: Path) -> Path:
     """A folder for one dump among what its task keeps, so that it goes with the task at the latest."""
     work.mkdir(mode=0o711, parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(prefix="checkpoint-", dir=work))
+
+
+def folder_of(checkpoint: Descriptor | None, options: Any | None) -> str:
+    """The folder that a client restores from; nothing when it does not, or from a blob."""
+    if checkpoint is not None:
+        return checkpoint.annotations.get(FROM_PATH, "")
+    if options is None or options.type_url.rpartition("/")[2] != Options.DESCRIPTOR.full_name:
+        return ""
+    with suppress(DecodeError):  # whoever reads the options next says so
+        return Options.FromString(options.value).criu_image_path
+    return ""
+
+
+def unpacker(
+    content: ContentStore, namespace: Namespace, checkpoint: Descriptor, tmp_root: Path
+) -> Callable[[Path], None]:
+    """What unpacks a dump into a folder, in the confined worker for layers; raises SupervisorError."""
+    if checkpoint.media_type != CRIU_TAR:
+        raise SupervisorError(f'unsupported checkpoint type "{checkpoint.media_type}"')
+
+    def unpack(folder: Path) -> None:
+        folder.mkdir(mode=0o700)
+        tmp_root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        blob, _ = content.open_blob(namespace, checkpoint.digest)
+        with blob:
+            bound = [Mount("bind", str(folder), ("rbind", "rw"))]
+            apply(blob, _PLAIN_TAR, bound, tmp_root=tmp_root, sync=False)
+
+    return unpack
 
 
 class CheckpointBlobs:

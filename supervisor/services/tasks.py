@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -16,7 +17,7 @@ from supervisor.api.services.tasks.v1 import tasks_pb2_grpc as rpc
 from supervisor.api.types.metrics_pb2 import Metric
 from supervisor.api.types.task import task_pb2
 from supervisor.blocking import in_thread
-from supervisor.errors import FailedPrecondition, InvalidArgument, NotFound, SupervisorError, Unimplemented
+from supervisor.errors import FailedPrecondition, InvalidArgument, NotFound, SupervisorError
 from supervisor.metadata import containers, exits
 from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.store import Store
@@ -29,7 +30,7 @@ from supervisor.model.predicate import Lookup, Path, predicate
 from supervisor.model.task import Exit, Stdio
 from supervisor.services import checkpoints
 from supervisor.services.context import Context, lease_of, namespace_of
-from supervisor.services.convert import from_descriptor, from_instant, optional_any, to_mount
+from supervisor.services.convert import from_descriptor, from_instant, optional_any, to_descriptor, to_mount
 from supervisor.shimv2.manager import Manager, NewTask
 from supervisor.shimv2.tasks import Task
 
@@ -49,7 +50,11 @@ class Tasks(rpc.TasksServicer):
         """Make a container's task, up to but without running its process."""
         namespace = namespace_of(context)
         container = await self._store.read(containers.get, namespace, request.container_id)
-        pid = await self._manager.create(_new_task(namespace, container, request))
+        wanted = self._with_checkpoint(_new_task(namespace, container, request), request)
+        pid = await self._manager.create(wanted)
+        if wanted.checkpoint and request.HasField("checkpoint"):
+            task = self._manager.get(namespace, wanted.id)
+            pid = (await task.call("Start", shim.StartRequest(id=task.id), shim.StartResponse)).pid
         return pb.CreateTaskResponse(container_id=request.container_id, pid=pid)
 
     async def Start(self, request: pb.StartRequest, context: Context) -> pb.StartResponse:
@@ -201,6 +206,16 @@ class Tasks(rpc.TasksServicer):
             await self._store.read(containers.get, namespace, id_)
             raise
 
+    def _with_checkpoint(self, wanted: NewTask, request: pb.CreateTaskRequest) -> NewTask:
+        """The task, restored from where the request or its options say."""
+        given = to_descriptor(request.checkpoint) if request.HasField("checkpoint") else None
+        folder = checkpoints.folder_of(given, wanted.options)
+        if given is None or folder:
+            return replace(wanted, checkpoint=folder)
+        tmp_root = self._manager.settings.root / "tmpmounts"
+        unpack = checkpoints.unpacker(self._content, wanted.namespace, given, tmp_root)
+        return replace(wanted, unpack=unpack)
+
     async def _start_exec(self, task: Task, exec_id: str) -> pb.StartResponse:
         if exec_id in task.failed_execs:
             raise FailedPrecondition(f"exec {exec_id} failed to start before; delete it and make another")
@@ -252,8 +267,6 @@ async def _dump(task: Task, folder: str, request: pb.CheckpointTaskRequest) -> N
 
 
 def _new_task(namespace: Namespace, container: Container, request: pb.CreateTaskRequest) -> NewTask:
-    if request.HasField("checkpoint"):
-        raise Unimplemented("a task from a checkpoint is not offered by this version")
     own_options = optional_any(request, "options")
     return NewTask(
         namespace=namespace,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any as Anything
@@ -54,6 +54,10 @@ class NewTask:
     options: Any | None = None
     rootfs: tuple[Mount, ...] = ()
     stdio: Stdio = field(default_factory=Stdio)
+    checkpoint: str = ""
+    """A folder with a dump, from which Start restores the task."""
+    unpack: Callable[[Path], None] | None = None
+    """Fills a folder of the task with a dump, in place of `checkpoint`; blocks."""
 
 
 class Manager:
@@ -143,7 +147,7 @@ class Manager:
 
     async def _make(self, task: Task, wanted: NewTask, options: Any | None) -> int:
         try:
-            await self._step(task, self._start_shim(task, wanted.spec, options))
+            await self._step(task, self._start_shim(task, wanted, options))
         except SupervisorError as error:
             raise type(error)(f"failed to start shim: {error}") from error
         request = _create_request(task, wanted, options)
@@ -161,9 +165,11 @@ class Manager:
         task.making = step
         return await asyncio.shield(step)
 
-    async def _start_shim(self, task: Task, spec: bytes, options: Any | None) -> None:
+    async def _start_shim(self, task: Task, wanted: NewTask, options: Any | None) -> None:
         """Make the bundle, start the shim, store where it is, connect."""
-        await in_thread(task.bundle.create, spec)
+        await in_thread(task.bundle.create, wanted.spec)
+        if wanted.unpack is not None:
+            await in_thread(wanted.unpack, _dump_of(task))
         task.log = opened(task.bundle.log, f"{task.namespace}/{task.id}")
         address = await self._binaries.start(task.binary, task.bundle, options)
         task.address = address
@@ -234,6 +240,11 @@ def _record(wanted: NewTask, task: Task) -> TaskRecord:
     )
 
 
+def _dump_of(task: Task) -> Path:
+    """Among what a task keeps, since it is read when the task is started."""
+    return task.bundle.work / "restore"
+
+
 def _create_request(task: Task, wanted: NewTask, options: Any | None) -> pb.CreateTaskRequest:
     request = pb.CreateTaskRequest(
         id=wanted.id,
@@ -246,6 +257,7 @@ def _create_request(task: Task, wanted: NewTask, options: Any | None) -> pb.Crea
         stdin=wanted.stdio.stdin,
         stdout=wanted.stdio.stdout,
         stderr=wanted.stdio.stderr,
+        checkpoint=str(_dump_of(task)) if wanted.unpack is not None else wanted.checkpoint,
     )
     if options is not None:
         request.options.type_url, request.options.value = options.type_url, options.value

@@ -129,7 +129,7 @@ async def test_create_refusals(api: Api) -> None:
     await api.container("c1")
     odd = AnyMessage(type_url="x.y.Z", value=b"")
     await refused(api.Create(api.request("c1", options=odd)), 2, "type with url x.y.Z: not found")
-    await refused(api.Create(api.request("c1", checkpoint=Descriptor())), 12, "checkpoint")
+    await refused(api.Create(api.request("c1", checkpoint=Descriptor())), 2, "unsupported checkpoint type")
     await refused(api.Create(api.request("c1", runtime_path="/no/such")), 2, "failed to resolve runtime path")
     await api.Create(api.request("c1"))
     await refused(api.Create(api.request("c1")), 6, "task c1: already exists")
