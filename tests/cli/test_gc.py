@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,3 +50,6 @@ def test_explain_plan_and_run(quiet: Target, image_tar: Path) -> None:
     assert "make a new one" in sctr.fails("gc", "run", plan["id"])
     assert "removed nothing" in sctr.ok("gc", "run")
     assert "is not known; there are: container" in sctr.fails("gc", "explain", "blob", "x")
+    details = quiet.ctr(sctr.namespace).out("plugins", "ls", "-d", "id==scheduler")
+    for name, value in (("PauseThreshold", "0.02"), ("MutationThreshold", "0"), ("ScheduleDelay", "0s")):
+        assert re.search(rf"{name}\s+{value}$", details, re.MULTILINE), "contract 12.2"
