@@ -14,7 +14,7 @@ from supervisor.gc import mark
 from supervisor.gc.candidate import Candidate
 from supervisor.gc.files import Files
 from supervisor.gc.sweep import Sweep
-from supervisor.metadata import images, leases
+from supervisor.metadata import content_reconcile, images, leases
 from supervisor.model.instant import EPOCH, now
 from supervisor.model.lease import Resource
 from tests.gc.world import BLUE, World, digest, labelled
@@ -205,3 +205,35 @@ def test_a_file_that_cannot_be_removed_does_not_end_the_run(
     monkeypatch.setattr(world.files, "remove", refuse)
     assert world.collector.run().size == len(b"the bytes of b")
     assert world.names() == set()
+
+
+class Killed(BaseException):
+    """As if the process had ended there."""
+
+
+@pytest.mark.parametrize("step", ["content", "snapshot"])
+def test_a_crash_between_rows_and_files_is_made_good_at_the_next_start(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The order of durability: rows first, so that no record ever lacks its file."""
+    world.blob("kept", {"root": "x"})
+    for number in range(3):
+        world.blob(f"b{number}")
+        world.snapshot(f"s{number}")
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(
+        *((world.files, "remove", die) if step == "content" else (world.driver, "remove", die))
+    )
+    with pytest.raises(Killed):
+        world.collector.run()
+    monkeypatch.undo()
+    assert len(list(world.files.blobs())) + len(world.driver.numbers()) > len(world.names())
+    content_reconcile.reconcile(world.content)
+    world.snapshots.reconcile()
+    world.assert_agreed()
+    world.collector.run()
+    assert world.names() == {digest("kept")}
+    world.assert_agreed()
