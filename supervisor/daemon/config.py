@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any as Anything
 
 from supervisor.errors import InvalidArgument
+from supervisor.shimv2.settings import Timeouts
 
 DEFAULT_ROOT = "/var/lib/container-supervisor"
 DEFAULT_STATE = "/run/container-supervisor"
@@ -101,29 +102,6 @@ class Diff:
 
     sync_fs: bool = False
     stream_processors: Mapping[str, StreamProcessor] = field(default_factory=_decoders)
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Bounds in seconds: of what the daemon does with shims on its own account, then of clients' calls.
-
-    A client's call that a runtime does not finish in time fails with DEADLINE_EXCEEDED; 0 waits for ever.
-    """
-
-    task_state: float = 2.0
-    shim_load: float = 5.0
-    shim_cleanup: float = 5.0
-    shim_shutdown: float = 3.0
-    shim_stats: float = 2.0
-    create: float = 300.0
-    start: float = 300.0
-    delete: float = 120.0
-    kill: float = 60.0
-    pause: float = 60.0
-    resume: float = 60.0
-    update: float = 60.0
-    pids: float = 30.0
-    checkpoint: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from supervisor.oci.platform import host
 from supervisor.services import ttrpc_events
 from supervisor.services.scheduler import Scheduler
 from supervisor.shimv2.manager import Manager
-from supervisor.shimv2.settings import ShimSettings, Timeouts
+from supervisor.shimv2.settings import ShimSettings
 from supervisor.snapshots.native import NativeSnapshotter
 from supervisor.snapshots.overlay import OverlaySnapshotter
 from supervisor.snapshots.snapshotter import Snapshotter
@@ -176,7 +176,7 @@ async def tasks(context: Context) -> Part:
         version=own_version(),
         log_level=context.config.log.level,
         runtimes=context.config.runtime.shims,
-        timeouts=Timeouts(**asdict(context.config.timeouts)),
+        timeouts=context.config.timeouts,
     )
     manager = await context.stack.enter_async_context(Manager(settings, context.get(Store)))
     return Part(manager, platforms=(host(),), exports={"log-uri-schemes": "binary,file"})
