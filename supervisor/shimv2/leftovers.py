@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
-from itertools import pairwise
 from pathlib import Path
 
 from supervisor.kernel.process import terminate_and_wait
@@ -25,11 +24,12 @@ def kill_starting(bundle: Bundle, grpc_address: str, keep: Collection[int]) -> N
 
 
 def _started_for(bundle: Bundle, grpc_address: str) -> Iterator[int]:
-    wanted = {("-namespace", bundle.namespace), ("-id", bundle.id), ("-address", grpc_address)}
+    wanted = (f" -namespace {bundle.namespace} ", f" -id {bundle.id} ", f" -address {grpc_address} ")
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            arguments = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            # A fork of the launcher has given itself a title, whose words are set apart by blanks.
+            line = (folder / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
         except OSError:
             continue  # it ended meanwhile
-        if wanted <= set(pairwise(arguments)):
+        if all(words in f"{line} " for words in wanted):
             yield int(folder.name)
