@@ -148,7 +148,7 @@ class Config:
     snapshots: Snapshots = Snapshots()
     diff: Diff = field(default_factory=Diff)
     runtime: Runtime = Runtime()
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = field(default_factory=Timeouts)
     tasks: Tasks = Tasks()
     events: Events = Events()
     gc: Gc = Gc()
