@@ -92,6 +92,7 @@ _OLDEST_KEPT = (
     .offset(bindparam("keep"))
 )
 _TRIM_COUNT = delete(ExitRow).where(ExitRow.past.is_(True), ExitRow.id <= bindparam("last"))
+_FORGET_PAST = delete(ExitRow).where(ExitRow.namespace == bindparam("of"), ExitRow.past.is_(True))
 _TRIM_AGE = delete(ExitRow).where(ExitRow.past.is_(True), ExitRow.exited_at < bindparam("before"))
 
 
@@ -186,6 +187,11 @@ def retire_all(tx: Transaction, namespace: Namespace, id_: ContainerId) -> None:
     """A task was deleted: its exits are past."""
     tx.execute(_RETIRE_ALL, _key(namespace, id_))
     tx.execute(_FORGET_STARTS, _key(namespace, id_))
+
+
+def forget_past(tx: Transaction, namespace: str) -> None:
+    """Drop the records of a namespace that is deleted: a later one of its name is somebody else's."""
+    tx.execute(_FORGET_PAST, {"of": namespace})
 
 
 def trim(tx: Transaction, retention: Retention) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from supervisor.api.events.namespace_pb2 import NamespaceCreate, NamespaceDelete, NamespaceUpdate
 from supervisor.errors import AlreadyExists, FailedPrecondition, NotFound
+from supervisor.metadata import exits
 from supervisor.metadata.database import Transaction
 from supervisor.metadata.schema import (
     BlobRow,
@@ -86,6 +87,7 @@ def remove(tx: Transaction, name: str) -> None:
         raise FailedPrecondition(f"namespace {name!r} must be empty, but it still has {', '.join(kinds)}")
     for table in (LeaseRow, IngestRow, SandboxRow, EdgeRow):
         tx.execute(delete(table).where(table.namespace == name))
+    exits.forget_past(tx, name)
     tx.execute(delete(NamespaceRow).where(NamespaceRow.name == name))
     tx.known.discard(name)
     tx.touched.discard(name)

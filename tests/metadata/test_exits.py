@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 
 from supervisor.api.events.task_pb2 import TaskExecStarted, TaskExit, TaskOOM, TaskStart
 from supervisor.errors import NotFound
-from supervisor.metadata import exits, tasks
+from supervisor.metadata import exits, namespaces, tasks
 from supervisor.metadata.database import Database
 from supervisor.model import instant
 from supervisor.model.any import Any
@@ -171,6 +171,14 @@ def test_trimming_by_number_and_age_spares_tasks_that_are_there(database: Databa
     assert kept(10, 1800) == [4, 3, 2]
     assert kept(1, 86_400) == [4, 3]
     assert kept(0, 86_400) == [4]
+
+
+def test_records_of_former_tasks_go_with_their_namespace(database: Database) -> None:
+    exited(database, 1, later(0))
+    remove(database)
+    database.write(lambda tx: namespaces.remove(tx, NS))
+    with pytest.raises(NotFound):
+        record(database)
 
 
 def test_an_unknown_process_has_no_record(database: Database) -> None:
