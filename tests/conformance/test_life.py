@@ -213,3 +213,14 @@ def test_update_changes_a_limit_and_needs_resources(bench: Bench) -> None:
     box.call("Update", request)
     assert (group / "pids.max").read_text() == "123\n"
     assert box.status() == "RUNNING"
+
+
+def test_row_30_metrics_of_one_task(bench: Bench) -> None:
+    box, other = bench.running("c", *SLEEP), bench.running("d", *SLEEP)
+    request = pb.MetricsRequest(filters=["id==c"])
+    (metric,) = box.call("Metrics", request).metrics
+    assert metric.id == "c"
+    assert metric.data.type_url in ("io.containerd.cgroups.v1.Metrics", "io.containerd.cgroups.v2.Metrics")
+    box.end()
+    box.delete()
+    assert not other.call("Metrics", request).metrics
