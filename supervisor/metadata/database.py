@@ -3,7 +3,9 @@
 A single thread owns the only connection that writes and checkpoints. It takes all closures that
 wait, runs each in a savepoint, commits them together (one fsync for many), tells the journal's new
 events and only then settles their futures: an answered write is on disk, and whoever hears of an
-event finds its change in the store. Readers are `query_only` and never checkpoint.
+event finds its change in the store. Writes that need not outlive the kernel are not waited for on
+the disk, unless others share their commit: they outlive this process all the same. Readers are
+`query_only` and never checkpoint.
 """
 
 from __future__ import annotations
@@ -96,6 +98,7 @@ class Transaction:
 class _Job(Generic[T]):
     work: Callable[[Transaction], T]
     future: Future[T]
+    durable: bool
     outcome: T | None = None
     error: BaseException | None = None
 
@@ -117,6 +120,7 @@ class Database:
         self._observed: Observed = lambda writes, deletions: None
         self._writes = self._deletions = 0
         self._known: set[str] = set()
+        self._synchronous = True
         self._jobs: queue.SimpleQueue[_Job[Anything] | None] = queue.SimpleQueue()
         self._closed = False
         with _translating(f"open the store {path}"):
@@ -141,12 +145,15 @@ class Database:
         """Have `observed` called, on the writer's thread, with how many writes each commit had."""
         self._observed = observed
 
-    def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
-        """Queue a write. Its future settles once the commit is on disk, or with the error it raised."""
+    def submit(self, work: Callable[[Transaction], T], *, durable: bool = True) -> Future[T]:
+        """Queue a write. Its future settles once the commit is on disk, or with the error it raised.
+
+        One that is not `durable`, which must tell no events, may be lost when the power fails.
+        """
         if self._closed:
             raise Unavailable("the store is closing; try again when the daemon is back")
         future: Future[T] = Future()
-        self._jobs.put(_Job(work, future))
+        self._jobs.put(_Job(work, future, durable))
         return future
 
     def write(self, work: Callable[[Transaction], T]) -> T:
@@ -212,7 +219,7 @@ class Database:
 
     def _commit(self, batch: list[_Job[Anything]]) -> None:
         try:
-            with _translating("write to the store"), self._transaction():
+            with _translating("write to the store"), self._transaction(any(job.durable for job in batch)):
                 events = [event for job in batch for event in self._run(job)]
         except BaseException as error:
             self._known.clear()
@@ -230,8 +237,11 @@ class Database:
             settled()
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, durable: bool) -> Iterator[None]:
         raw = driver(self._connection)
+        if durable is not self._synchronous:
+            raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._synchronous = durable
         raw.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -248,6 +258,8 @@ class Database:
         try:
             with _translating("write to the store"):
                 job.outcome = job.work(transaction)
+                # An event's number must not come back after it was told, not even after a power failure.
+                assert job.durable or not transaction.events
         except BaseException as error:
             job.error = error
             if not raw.in_transaction:  # SQLite gave up all of it, as it does when the disk is full

@@ -46,3 +46,11 @@ class Store:
         return await self._arrivals.wait(
             self.database.submit(lambda transaction: work(transaction, *args, **kwargs))
         )
+
+    async def note(
+        self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `write`, for what is of no use after a reboot: it outlives the daemon, but not the power."""
+        return await self._arrivals.wait(
+            self.database.submit(lambda transaction: work(transaction, *args, **kwargs), durable=False)
+        )

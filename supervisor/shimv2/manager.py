@@ -114,7 +114,7 @@ class Manager:
         task = Task(Bundle.of(self.settings, wanted.namespace, wanted.id), binary, self.settings.timeouts)
         self._registry.add(task)
         try:
-            await self._store.write(rows.begin, _record(wanted, task))
+            await self._store.note(rows.begin, _record(wanted, task))
             pid = await self._make(task, wanted, options)
         except AlreadyExists:
             # Only the row can say so here: an object that was set aside at start keeps its name.
@@ -155,7 +155,7 @@ class Manager:
             made = await self._step(task, task.call("Create", request, pb.CreateTaskResponse))
         except SupervisorError as error:
             raise type(error)(f"failed to create shim task: {error}") from error
-        await self._store.write(rows.created, task.namespace, task.id, made.pid)
+        await self._store.note(rows.created, task.namespace, task.id, made.pid)
         return made.pid
 
     async def _step(self, task: Task, work: Coroutine[Anything, Anything, T]) -> T:
@@ -174,7 +174,7 @@ class Manager:
         address = await self._binaries.start(task.binary, task.bundle, options)
         task.address = address
         shim = ShimRecord(str(task.binary), address.address, address.version, address.protocol)
-        await self._store.write(rows.shim_started, task.namespace, task.id, shim)
+        await self._store.note(rows.shim_started, task.namespace, task.id, shim)
         # Other daemons find a bundle's shim by these two; so our tasks can be taken over by them.
         (task.bundle.path / "shim-binary-path").write_text(str(task.binary))
         (task.bundle.path / "bootstrap.json").write_bytes(encode_answer_json(address))

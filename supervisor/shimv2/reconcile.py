@@ -112,7 +112,7 @@ class Reconciliation:
 
     async def _resume_delete(self, task: Task) -> Task | None:
         if task.shim is None:
-            await self._removal.finish(task, await self._removal.recorded_exit(task), clean=False)
+            await self._removal.finish(task, await self._removal.recorded_exit(task))
             return None
         try:
             await self._removal.delete(task)

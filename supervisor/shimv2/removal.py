@@ -53,11 +53,11 @@ class Removal:
 
         Raises SupervisorError, with the task untouched, when the shim refuses: it still runs.
         """
-        former = await self._store.write(rows.begin_delete, task.namespace, task.id)
+        former = await self._store.note(rows.begin_delete, task.namespace, task.id)
         task.phase = Phase.DELETING
         if former is TaskState.DELETING and (task.shim is None or task.shim.closed.done()):
             end = await self.recorded_exit(task)
-            await self.finish(task, end, clean=False)
+            await self.finish(task, end)
             return end
         try:
             end = await self._delete_in_shim(task)
@@ -66,19 +66,31 @@ class Removal:
             raise SupervisorError(f"failed to delete task: {error}") from error
         except SupervisorError as error:
             kept = TaskState.RUNNING if former is TaskState.DELETING else former
-            await self._store.write(rows.set_state, task.namespace, task.id, kept)
+            await self._store.note(rows.set_state, task.namespace, task.id, kept)
             task.phase = Phase.READY
             raise type(error)(f"failed to delete task: {error}") from error
-        await self._shut_down(task)
-        await self.finish(task, end, clean=is_own(task.binary))
+        if is_own(task.binary):
+            await self._finish_own(task, end)
+        else:
+            await self._shut_down(task)
+            await self.finish(task, end)
         return end
 
-    async def finish(self, task: Task, end: Exit, *, clean: bool) -> None:
+    async def _finish_own(self, task: Task, end: Exit) -> None:
+        """As `finish`, where nothing of the container is left: its folders go while its shim ends."""
+        removing = asyncio.ensure_future(in_thread(task.bundle.remove))
+        await self._shut_down(task)
+        await removing
+        await self._forget(task, end)
+
+    async def finish(self, task: Task, end: Exit) -> None:
         """The rest of a delete, after the shim: its binary's clean-up, the folders, the row."""
-        if not clean:
-            await self._clean_up(task)
+        await self._clean_up(task)
         await in_thread(task.bundle.remove)
-        await self._store.write(rows.remove, task.namespace, task.id)
+        await self._forget(task, end)
+
+    async def _forget(self, task: Task, end: Exit) -> None:
+        await self._store.note(rows.remove, task.namespace, task.id)
         self._registry.drop(task)
         task.settle(end)
 
@@ -89,7 +101,7 @@ class Removal:
                 await asyncio.wait_for(task.making, MAKING_PATIENCE)
         if task.shim is not None:
             await self._end_shim(task)
-        await self.finish(task, Exit(0, UNKNOWN_STATUS, instant.now()), clean=False)
+        await self.finish(task, Exit(0, UNKNOWN_STATUS, instant.now()))
 
     async def lost(self, task: Task) -> None:
         """Clean up after a shim that died, and tell how its task ended as far as that can be known."""

@@ -1,5 +1,8 @@
 """The writer, the readers, and migrations against the models."""
 
+import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import Future, wait
 from pathlib import Path
@@ -7,6 +10,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from google.protobuf.empty_pb2 import Empty
 from sqlalchemy import Connection, insert, select, text
 
 from supervisor.errors import FailedPrecondition, Internal, ResourceExhausted, Unavailable
@@ -142,3 +146,49 @@ def test_a_full_disk_fails_all_writes_of_the_commit_and_says_why(database: Datab
     assert isinstance(batch[0].exception(), ResourceExhausted)
     database.write(lambda tx: tx.execute(text("PRAGMA max_page_count = 1000000")))
     assert ("other" in names(database)) is (batch[1].exception() is None)
+
+
+def _synchronous(tx: Transaction) -> int:
+    return tx.connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
+
+
+def test_only_writes_that_need_not_outlive_the_power_are_not_waited_for(database: Database) -> None:
+    """An answered write is on disk: FULL is 2, NORMAL is 1."""
+    assert database.submit(_synchronous).result(10) == 2
+    assert database.submit(_synchronous, durable=False).result(10) == 1
+    assert database.submit(_synchronous).result(10) == 2
+
+
+def test_a_durable_write_has_its_whole_commit_waited_for(database: Database) -> None:
+    gate = threading.Event()
+    first = database.submit(lambda tx: gate.wait(10))  # while it runs, the rest gathers into one batch
+    futures = [database.submit(_synchronous, durable=durable) for durable in (False, True, False)]
+    gate.set()
+    wait([first, *futures], timeout=10)
+    assert [future.result() for future in futures] == [2, 2, 2]
+
+
+def test_no_event_is_told_that_a_power_failure_could_undo(database: Database) -> None:
+    told: list[object] = []
+    database.tell(told.extend)
+    note = database.submit(lambda tx: tx.emit("ns", "/a/b", Empty()), durable=False)
+    assert isinstance(note.exception(10), AssertionError)
+    assert not told
+
+
+NOTE = """
+import os, sys
+from pathlib import Path
+from supervisor.metadata import namespaces
+from supervisor.metadata.database import Database
+database = Database(Path(sys.argv[1]))
+database.submit(lambda tx: namespaces.touch(tx, "kept"), durable=False).result()
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_is_not_durable_outlives_a_killed_daemon(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", NOTE, str(tmp_path / "m.db")])
+    assert killed.returncode == -signal.SIGKILL
+    with Database(tmp_path / "m.db") as database:
+        assert names(database) == ["kept"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ from supervisor.ttrpc.aio import Server
 GO_SHIM = Path("/usr/bin/containerd-shim-runc-v2")
 NAMESPACE = Namespace("tests")
 DEADLINE = 30.0
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 async def eventually(condition: Callable[[], bool | Awaitable[bool]], what: str) -> None:
@@ -48,14 +50,21 @@ async def eventually(condition: Callable[[], bool | Awaitable[bool]], what: str)
         await asyncio.sleep(0.01)
 
 
+_NUMBERS = itertools.count()
+
+
 def spec(*args: str) -> bytes:
+    """A container's spec. Its cgroup is nobody else's: a runtime kills all that is in it."""
     return json.dumps(
         {
             "ociVersion": "1.0.2",
             "process": {"args": args, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}},
             "root": {"path": "rootfs"},
             "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
-            "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}]},
+            "linux": {
+                "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}],
+                "cgroupsPath": f"/sv-{os.getpid()}-{next(_NUMBERS)}",
+            },
         }
     ).encode()
 
@@ -163,6 +172,10 @@ def top() -> Iterator[Path]:
         os.kill(pid, signal.SIGKILL)
     unmount_recursive(path)
     shutil.rmtree(path)
+    name = f"sv-{os.getpid()}-*"
+    for left in (*CGROUPS.glob(name), *CGROUPS.glob(f"*/{name}")):
+        with suppress(FileNotFoundError):  # two hierarchies may be one under two names
+            left.rmdir()
 
 
 RUNTIMES = {"go": {"io.containerd.runc.v2": str(GO_SHIM)}, "own": {}}
@@ -175,5 +188,6 @@ async def daemon(request: pytest.FixtureRequest, top: Path) -> AsyncIterator[Dae
     yield running
     for task in running.manager.of(NAMESPACE):
         await task.call("Kill", pb.KillRequest(id=task.id, signal=9, all=True), pb.StateResponse)
+        await task.wait("")
         await running.manager.delete(task)
     await running.stop()
