@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import tarfile
@@ -20,7 +21,7 @@ from supervisor.model.container import Runtime
 from supervisor.model.digest import Digest
 from supervisor.services.checkpoints import CONFIG, CRIU_TAR
 from tests.services.test_tasks import Api, api, content_of, refused
-from tests.shimv2.conftest import NAMESPACE, spec, top
+from tests.shimv2.conftest import NAMESPACE, top
 
 __all__ = ["api", "top"]
 
@@ -87,7 +88,7 @@ async def test_a_dump_and_its_spec_become_blobs(tools: Path, api: Api) -> None:
     with tarfile.open(fileobj=io.BytesIO(blob(store, dump.digest))) as tar:
         assert tar.getnames() == ["core-1.img", "pages-1.img"]
     kept = AnyMessage.FromString(blob(store, config.digest))
-    assert kept.value == spec("sleep", "1000")
+    assert json.loads(kept.value)["process"]["args"] == ["sleep", "1000"]
     assert list((api.daemon.settings.works / NAMESPACE / "c1").glob("checkpoint-*")) == []
 
 
