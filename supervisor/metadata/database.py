@@ -168,7 +168,8 @@ class Database:
                 driver(connection).execute("BEGIN")
                 return work(connection)
             finally:
-                connection.rollback()
+                if connection.in_transaction():  # SQLAlchemy's, which it began within ours
+                    connection.rollback()
                 driver(connection).rollback()
                 self._idle.append(connection)
 
