@@ -4,7 +4,7 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap demo test check lint types imports unit root compat crash tox format
+.PHONY: help bench bootstrap demo test check lint types imports unit root compat crash tox format
 
 help:            ## Show the targets
 	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -45,6 +45,12 @@ compat:          ## Debian's ctr against the daemon; COMPAT_TARGET=containerd ru
 
 crash: bootstrap ## The long form of the crash tests: the daemon killed at every step of a task's life
 	@CRASH=long .venv/bin/pytest tests/faults tests/shimv2/test_kill.py tests/compat/test_restart.py -s
+
+bench: bootstrap ## Measure against Debian's containerd, in one run: records, shims, restart, collection
+	@$(PYTHON) -m benchmarks.metadata --vs containerd
+	@$(PYTHON) -m benchmarks.shim --vs containerd
+	@$(PYTHON) -m benchmarks.restart
+	@$(PYTHON) -m benchmarks.gc
 
 tox: bootstrap   ## The same checks, each in an environment of its own
 	@.venv/bin/tox run
