@@ -212,7 +212,9 @@ def kernel_kills(shim: Shim, container: str) -> int:
 @pytest.mark.root
 @pytest.mark.compat
 def test_a_kill_of_another_process_than_init_is_told(shim: Shim, event_sink: Events) -> None:
-    shim.bundle("c1", limited(["sh", "-c", f"({GREEDY}); sleep 600"], 20 << 20))
+    # The kernel chooses whom it kills; without the score it sometimes is the first process.
+    greedy = f"(echo 1000 > /proc/self/oom_score_adj; {GREEDY}); sleep 600"
+    shim.bundle("c1", limited(["sh", "-c", greedy], 20 << 20))
     shim.start("c1")
     shim.create("c1")
     shim.start_process("c1")
