@@ -45,6 +45,8 @@ async def _attend(group: asyncio.TaskGroup, process: Process, stdio: Stdio) -> E
     outputs = _copy_outputs(group, process, stdio)
     # Listened to before it starts: it may say "ready" before we are told that it has started.
     signals = _Signals(group, process)
+    if stdio.streams.terminal:
+        await _resize(process)  # it may ask for the size first thing
     await process.start()
     signals.started.set()
     with _resizing(group, process, stdio):

@@ -107,7 +107,7 @@ class Launcher:
         """Read results, and replace a launcher that has ended; one that keeps ending less and less often."""
         loop = asyncio.get_running_loop()
         pause = FIRST_PAUSE
-        while not self._closing.is_set():
+        while self._channel is not None or not self._closing.is_set():
             started = loop.time()
             if self._channel is not None:
                 await self._read(self._channel)
@@ -138,6 +138,8 @@ class Launcher:
                 ours.close()
                 return
         self._channel = ours
+        if self._closing.is_set():  # nobody will close a launcher that came after the end
+            ours.shutdown(socket.SHUT_RDWR)
 
     async def _read(self, channel: socket.socket) -> None:
         loop = asyncio.get_running_loop()
