@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import grpc.aio
-
 from supervisor.daemon.config import Config
 from supervisor.errors import FailedPrecondition
+from supervisor.http2.methods import Servicer
 from supervisor.model.platform import Platform
 from supervisor.model.plugin import PluginRecord
 from supervisor.ttrpc.status import classify
@@ -47,7 +46,7 @@ class Part:
     """A loaded plugin: what others get of it, its gRPC service, and what introspection tells of it."""
 
     instance: object
-    register: Callable[[grpc.aio.Server], None] | None = None
+    servicer: Servicer | None = None
     platforms: tuple[Platform, ...] = ()
     capabilities: tuple[str, ...] = ()
     exports: Mapping[str, str] = field(default_factory=dict)

@@ -13,19 +13,17 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
-import grpc.aio
-
 from supervisor.daemon.builtins import enabled
 from supervisor.daemon.config import Config
 from supervisor.daemon.notify import notify
 from supervisor.daemon.plugins import Context, load_all
 from supervisor.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from supervisor.events.exchange import Exchange
+from supervisor.http2.server import Server
 from supervisor.kernel.files import locked
 from supervisor.kernel.sockets import MAX_PATH
-from supervisor.services.absent import Absent
+from supervisor.services.absent import SERVICES
 from supervisor.services.health import Health
-from supervisor.services.interceptors import Errors
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +40,8 @@ async def serve(config: Config) -> None:
             stack.enter_context(_owned_folder(Path(folder), mode))
         context = Context(config, stack)
         await load_all(enabled(config.snapshots.drivers), context)
-        server = _grpc_server(config, context)
-        _bind(server, config)
-        await server.start()
+        server = await stack.enter_async_context(_server(config, context))
+        await _listen(server, config)
         log.info("serving on %s", config.grpc.address)
         notify("READY=1")
         await stopping.wait()
@@ -95,34 +92,18 @@ def _owned_folder(folder: Path, mode: int) -> Iterator[None]:
         lock.__exit__(None, None, None)
 
 
-def _grpc_server(config: Config, context: Context) -> grpc.aio.Server:
-    server = grpc.aio.server(
-        interceptors=[Errors()],
-        options=[
-            ("grpc.max_receive_message_length", config.grpc.max_message_bytes),
-            ("grpc.max_send_message_length", config.grpc.max_message_bytes),
-            ("grpc.so_reuseport", 0),
-            # Clients ping as they like: over a unix socket that is no abuse.
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.max_ping_strikes", 0),
-        ],
-    )
+def _server(config: Config, context: Context) -> Server:
+    server = Server(max_message_bytes=config.grpc.max_message_bytes, absent=SERVICES)
     for part in context.parts.values():
-        if part.register is not None:
-            part.register(server)
-    server.add_generic_rpc_handlers((Absent(),))
+        if part.servicer is not None:
+            server.add(part.servicer)
     return server
 
 
-def _bind(server: grpc.aio.Server, config: Config) -> None:
-    """Bind the socket so that it never has a wider mode than 0660, not even for a moment."""
+async def _listen(server: Server, config: Config) -> None:
     path = Path(config.grpc.address)
-    path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-    umask = os.umask(0o117)
     try:
-        server.add_insecure_port(f"unix:{path}")
-    except RuntimeError as error:
+        path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        await server.listen(path, owner=(config.grpc.uid, config.grpc.gid))
+    except OSError as error:
         raise FailedPrecondition(f"listen on {path}: {error}") from error
-    finally:
-        os.umask(umask)
-    os.chown(path, config.grpc.uid, config.grpc.gid)

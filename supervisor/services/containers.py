@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from google.protobuf.empty_pb2 import Empty
 
 from supervisor.api.services.containers.v1 import containers_pb2 as pb
-from supervisor.api.services.containers.v1 import containers_pb2_grpc as rpc
 from supervisor.errors import InvalidArgument
 from supervisor.metadata import containers
 from supervisor.metadata.store import Store
@@ -18,8 +17,10 @@ from supervisor.services import convert
 from supervisor.services.context import Context, namespace_of
 
 
-class Containers(rpc.ContainersServicer):
+class Containers:
     """Serves the containers' records of the store."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Containers"]
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -8,7 +8,6 @@ from functools import partial
 from google.protobuf.empty_pb2 import Empty
 
 from supervisor.api.services.content.v1 import content_pb2 as pb
-from supervisor.api.services.content.v1 import content_pb2_grpc as rpc
 from supervisor.blocking import in_thread
 from supervisor.content.store import Info, Status
 from supervisor.content.write import Answer, Ingest, Request, WriteStream
@@ -28,8 +27,10 @@ READ_CHUNK = 1 << 20
 """Bytes in one message of Read at most (contract 6.2)."""
 
 
-class Content(rpc.ContentServicer):
+class Content:
     """Serves blobs and ingests. Whatever touches disk runs in a thread, one message at a time."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Content"]
 
     def __init__(self, store: ContentStore) -> None:
         self._store = store

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from supervisor.api.services.diff.v1 import diff_pb2 as pb
-from supervisor.api.services.diff.v1 import diff_pb2_grpc as rpc
 from supervisor.api.types import descriptor_pb2
 from supervisor.blocking import in_thread
 from supervisor.diff.apply import Applied, Processing, apply
@@ -27,8 +26,10 @@ from supervisor.services.context import Context, lease_of, namespace_of
 from supervisor.services.diff_content import Made, pack
 
 
-class Diff(rpc.DiffServicer):
+class Diff:
     """Unpacks layers; mounts that it has to perform are at folders below `tmp_root`."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Diff"]
 
     def __init__(
         self,

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from google.protobuf.empty_pb2 import Empty
 
 from supervisor.api.services.events.v1 import events_pb2 as pb
-from supervisor.api.services.events.v1 import events_pb2_grpc as rpc
 from supervisor.api.types import event_pb2
 from supervisor.errors import InvalidArgument, SupervisorError
 from supervisor.events.exchange import Exchange
@@ -18,8 +17,10 @@ from supervisor.services import convert
 from supervisor.services.context import Context, namespace_of
 
 
-class Events(rpc.EventsServicer):
+class Events:
     """Takes events into the journal and tells them to subscribers."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Events"]
 
     def __init__(self, store: Store, exchange: Exchange) -> None:
         self._store = store

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from supervisor.api.services.supervisor import exits_pb2 as pb
-from supervisor.api.services.supervisor import exits_pb2_grpc as rpc
 from supervisor.errors import InvalidArgument
 from supervisor.metadata import exits
 from supervisor.metadata.store import Store
@@ -15,8 +14,10 @@ from supervisor.services.convert import from_instant
 MOST_LISTED = 1000
 
 
-class Exits(rpc.ExitsServicer):
+class Exits:
     """Reads the exit records of the store; they are written with the events that tell of the exits."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Exits"]
 
     def __init__(self, store: Store) -> None:
         self._store = store

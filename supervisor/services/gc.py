@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from supervisor.api.services.supervisor import gc_pb2 as pb
-from supervisor.api.services.supervisor import gc_pb2_grpc as rpc
 from supervisor.blocking import in_thread
 from supervisor.gc.collector import Statistics
 from supervisor.gc.plans import Item
@@ -17,8 +16,10 @@ PLAN_CHUNK = 5000
 """Objects in one message: below a megabyte, as far as names are of usual length."""
 
 
-class Collector(rpc.CollectorServicer):
+class Collector:
     """Serves the collector of a scheduler."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Collector"]
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler

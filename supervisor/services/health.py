@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from grpc_health.v1 import health_pb2 as pb
-from grpc_health.v1 import health_pb2_grpc as rpc
 
 from supervisor.errors import NotFound
 from supervisor.services.context import Context
@@ -14,8 +13,10 @@ from supervisor.services.context import Context
 _WHOLE_SERVER = ""
 
 
-class Health(rpc.HealthServicer):  # type: ignore[misc]  # no stubs of the servicer
+class Health:
     """Says whether the server as a whole serves; it knows no other name."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Health"]
 
     def __init__(self) -> None:
         self._stopping = asyncio.Event()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from google.protobuf.empty_pb2 import Empty
 
 from supervisor.api.services.images.v1 import images_pb2 as pb
-from supervisor.api.services.images.v1 import images_pb2_grpc as rpc
 from supervisor.metadata import images
 from supervisor.metadata.store import Store
 from supervisor.model.fieldmask import parse_mask
@@ -17,8 +16,10 @@ from supervisor.services.context import Context, lease_of, namespace_of
 from supervisor.services.scheduler import Scheduler
 
 
-class Images(rpc.ImagesServicer):
+class Images:
     """Serves the images of the store."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Images"]
 
     def __init__(self, store: Store, scheduler: Scheduler | None = None) -> None:
         """Without a scheduler nothing is collected, so `sync` has nothing to wait for."""

@@ -12,7 +12,6 @@ from google.protobuf.empty_pb2 import Empty
 from google.rpc.status_pb2 import Status
 
 from supervisor.api.services.introspection.v1 import introspection_pb2 as pb
-from supervisor.api.services.introspection.v1 import introspection_pb2_grpc as rpc
 from supervisor.blocking import in_thread
 from supervisor.errors import FailedPrecondition, NotFound, SupervisorError, Unimplemented
 from supervisor.kernel.files import write_durably
@@ -30,8 +29,10 @@ Details = Callable[[AnyMessage], Awaitable[AnyMessage]]
 _NO_DETAILS: Mapping[tuple[str, str], Details] = {}
 
 
-class Introspection(rpc.IntrospectionServicer):
+class Introspection:
     """Tells what this daemon is made of; needs no namespace."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Introspection"]
 
     def __init__(
         self,

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from supervisor.api.services.supervisor import events_pb2 as pb
-from supervisor.api.services.supervisor import events_pb2_grpc as rpc
 from supervisor.events.exchange import Exchange
 from supervisor.events.payload import fields_of
 from supervisor.metadata import events
@@ -21,8 +20,10 @@ from supervisor.services import convert
 from supervisor.services.context import Context
 
 
-class Journal(rpc.JournalServicer):
+class Journal:
     """Serves the journal; events of all namespaces, as containerd's Subscribe does."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Journal"]
 
     def __init__(self, store: Store, exchange: Exchange) -> None:
         self._store = store

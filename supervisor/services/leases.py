@@ -5,7 +5,6 @@ from __future__ import annotations
 from google.protobuf.empty_pb2 import Empty
 
 from supervisor.api.services.leases.v1 import leases_pb2 as pb
-from supervisor.api.services.leases.v1 import leases_pb2_grpc as rpc
 from supervisor.metadata import leases
 from supervisor.metadata.store import Store
 from supervisor.model.filters import parse_all
@@ -15,8 +14,10 @@ from supervisor.services.context import Context, namespace_of
 from supervisor.services.scheduler import Scheduler
 
 
-class Leases(rpc.LeasesServicer):
+class Leases:
     """Serves the leases of the store."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Leases"]
 
     def __init__(self, store: Store, scheduler: Scheduler | None = None) -> None:
         """Without a scheduler nothing is collected, so `sync` has nothing to wait for."""

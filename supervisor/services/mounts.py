@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from google.protobuf.empty_pb2 import Empty
 
 from supervisor.api.services.mounts.v1 import mounts_pb2 as pb
-from supervisor.api.services.mounts.v1 import mounts_pb2_grpc as rpc
 from supervisor.api.types import mount_pb2
 from supervisor.blocking import in_thread
 from supervisor.metadata.mount_manager import MountManager
@@ -17,8 +16,10 @@ from supervisor.services import convert
 from supervisor.services.context import Context, lease_of, namespace_of
 
 
-class Mounts(rpc.MountsServicer):
+class Mounts:
     """Serves the mount manager."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Mounts"]
 
     def __init__(self, manager: MountManager) -> None:
         self._manager = manager

@@ -8,7 +8,6 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from supervisor.api.services.namespaces.v1 import namespace_pb2 as pb
-from supervisor.api.services.namespaces.v1 import namespace_pb2_grpc as rpc
 from supervisor.errors import InvalidArgument
 from supervisor.metadata import namespaces
 from supervisor.metadata.store import Store
@@ -16,8 +15,10 @@ from supervisor.model.identifiers import namespace
 from supervisor.services.context import Context
 
 
-class Namespaces(rpc.NamespacesServicer):
+class Namespaces:
     """Serves the namespaces of the store; the only service that needs no namespace header."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Namespaces"]
 
     def __init__(self, store: Store) -> None:
         self._store = store

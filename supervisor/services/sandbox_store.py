@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from supervisor.api.services.sandbox.v1 import sandbox_pb2 as pb
-from supervisor.api.services.sandbox.v1 import sandbox_pb2_grpc as rpc
 from supervisor.api.types import sandbox_pb2
 from supervisor.errors import InvalidArgument
 from supervisor.metadata import sandboxes
@@ -16,8 +15,10 @@ from supervisor.services import convert
 from supervisor.services.context import Context, namespace_of
 
 
-class SandboxStore(rpc.StoreServicer):
+class SandboxStore:
     """Serves the sandboxes' records of the store; nothing runs or stops here."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Store"]
 
     def __init__(self, store: Store) -> None:
         self._store = store

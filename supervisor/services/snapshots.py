@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterable
 from google.protobuf.empty_pb2 import Empty
 
 from supervisor.api.services.snapshots.v1 import snapshots_pb2 as pb
-from supervisor.api.services.snapshots.v1 import snapshots_pb2_grpc as rpc
 from supervisor.api.types.mount_pb2 import Mount as MountMessage
 from supervisor.blocking import in_thread
 from supervisor.metadata.snapshot_rows import Place
@@ -24,8 +23,10 @@ LIST_CHUNK = 100
 _KINDS = {Kind.ACTIVE: pb.ACTIVE, Kind.VIEW: pb.VIEW, Kind.COMMITTED: pb.COMMITTED}
 
 
-class Snapshots(rpc.SnapshotsServicer):
+class Snapshots:
     """Serves the snapshots of all drivers."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Snapshots"]
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -13,7 +13,6 @@ from google.protobuf.empty_pb2 import Empty
 
 from supervisor.api.runtime.task.v3 import shim_pb2 as shim
 from supervisor.api.services.tasks.v1 import tasks_pb2 as pb
-from supervisor.api.services.tasks.v1 import tasks_pb2_grpc as rpc
 from supervisor.api.types.metrics_pb2 import Metric
 from supervisor.api.types.task import task_pb2
 from supervisor.blocking import in_thread
@@ -37,8 +36,10 @@ from supervisor.shimv2.tasks import Task
 log = logging.getLogger(__name__)
 
 
-class Tasks(rpc.TasksServicer):
+class Tasks:
     """Relays to the shims; what a shim would not survive is refused here."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Tasks"]
 
     def __init__(self, store: Store, manager: Manager, content: ContentStore) -> None:
         self._store = store

@@ -5,12 +5,13 @@ from __future__ import annotations
 from google.protobuf.empty_pb2 import Empty
 
 from supervisor.api.services.version.v1 import version_pb2 as pb
-from supervisor.api.services.version.v1 import version_pb2_grpc as rpc
 from supervisor.services.context import Context
 
 
-class Version(rpc.VersionServicer):
+class Version:
     """Says which version serves."""
+
+    SERVICE = pb.DESCRIPTOR.services_by_name["Version"]
 
     def __init__(self, version: str, revision: str = "") -> None:
         self._answer = pb.VersionResponse(version=version, revision=revision)

@@ -1,18 +1,18 @@
-"""A real grpc.aio server on a socket in a temporary folder, with the services a test names."""
+"""A real server on a socket in a temporary folder, with the services a test names."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-import grpc
 import grpc.aio
 import pytest
 import pytest_asyncio
 
+from supervisor.http2.server import Server
 from supervisor.metadata.database import Database
 from supervisor.metadata.store import Store
-from supervisor.services.interceptors import Errors
+from supervisor.services.absent import SERVICES
 
-Register = Callable[[grpc.aio.Server], None]
+Register = Callable[[Server], None]
 Serve = Callable[[Register], Awaitable[grpc.aio.Channel]]
 
 
@@ -25,21 +25,18 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 @pytest_asyncio.fixture
 async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     """`channel = await serve(register)`: register adds servicers to the server it is given."""
-    server = grpc.aio.server(interceptors=[Errors()])
     opened: list[grpc.aio.Channel] = []
+    async with Server(absent=SERVICES) as server:
 
-    async def start(register: Register) -> grpc.aio.Channel:
-        register(server)
-        address = f"unix:{tmp_path}/test.sock"
-        server.add_insecure_port(address)
-        await server.start()
-        opened.append(grpc.aio.insecure_channel(address))
-        return opened[0]
+        async def start(register: Register) -> grpc.aio.Channel:
+            register(server)
+            await server.listen(tmp_path / "test.sock")
+            opened.append(grpc.aio.insecure_channel(f"unix:{tmp_path}/test.sock"))
+            return opened[0]
 
-    yield start
-    for channel in opened:
-        await channel.close()
-    await server.stop(None)
+        yield start
+        for channel in opened:
+            await channel.close()
 
 
 @pytest.fixture

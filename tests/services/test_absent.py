@@ -9,13 +9,12 @@ from google.protobuf.any_pb2 import Any
 from supervisor.api.services.sandbox.v1 import sandbox_pb2, sandbox_pb2_grpc
 from supervisor.api.services.streaming.v1 import streaming_pb2_grpc
 from supervisor.api.services.transfer.v1 import transfer_pb2, transfer_pb2_grpc
-from supervisor.services.absent import Absent
 from tests.services.conftest import Serve
 from tests.services.refusal import refusal
 
 
 async def test_all_shapes(serve: Serve) -> None:
-    channel = await serve(lambda server: server.add_generic_rpc_handlers((Absent(),)))
+    channel = await serve(lambda server: None)
     controller = sandbox_pb2_grpc.ControllerStub(channel)
     code, text = await refusal(controller.Stop(sandbox_pb2.ControllerStopRequest(sandbox_id="s")))
     assert code == "UNIMPLEMENTED"
@@ -31,7 +30,7 @@ async def test_all_shapes(serve: Serve) -> None:
 
 
 async def test_an_unknown_service_is_left_to_grpc(serve: Serve) -> None:
-    channel = await serve(lambda server: server.add_generic_rpc_handlers((Absent(),)))
+    channel = await serve(lambda server: None)
     call = channel.unary_unary("/some.Service/Method")
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call(b"")

@@ -20,7 +20,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 @pytest_asyncio.fixture
 async def stub(store: Store, serve: Serve) -> AsyncIterator[rpc.ContainersStub]:
-    channel = await serve(lambda server: rpc.add_ContainersServicer_to_server(Containers(store), server))
+    channel = await serve(lambda server: server.add(Containers(store)))
     yield rpc.ContainersStub(channel)
 
 

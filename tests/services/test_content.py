@@ -38,7 +38,7 @@ def content(store: Store, tmp_path: Path) -> ContentStore:
 
 @pytest_asyncio.fixture
 async def stub(content: ContentStore, serve: Serve) -> AsyncIterator[rpc.ContentStub]:
-    channel = await serve(lambda server: rpc.add_ContentServicer_to_server(Content(content), server))
+    channel = await serve(lambda server: server.add(Content(content)))
     yield rpc.ContentStub(channel)
 
 

@@ -48,7 +48,7 @@ async def stub(
     gunzip = Processor("own", ("application/x-own",), image.OCI_LAYER, "gzip", ("-d",))
     mounts = MountManager(store.database, tmp_path / "targets", (tmp_path,))
     diff = Diff(content, tmp_path / "tmpmounts", mounts=mounts, processors=[gunzip])
-    channel = await serve(lambda server: rpc.add_DiffServicer_to_server(diff, server))
+    channel = await serve(lambda server: server.add(diff))
     yield rpc.DiffStub(channel)
 
 

@@ -18,6 +18,7 @@ from supervisor.api.services.events.v1 import events_pb2 as pb
 from supervisor.api.services.events.v1 import events_pb2_grpc as rpc
 from supervisor.api.types.event_pb2 import Envelope
 from supervisor.events.exchange import Exchange
+from supervisor.http2.server import Server
 from supervisor.metadata.store import Store
 from supervisor.services.containers import Containers
 from supervisor.services.events import Events
@@ -53,9 +54,9 @@ async def served(store: Store, serve: Serve) -> AsyncIterator[Served]:
     exchange = Exchange(asyncio.get_running_loop())
     store.database.tell(exchange.tell)
 
-    def register(server: grpc.aio.Server) -> None:
-        rpc.add_EventsServicer_to_server(Events(store, exchange), server)
-        containers_pb2_grpc.add_ContainersServicer_to_server(Containers(store), server)
+    def register(server: Server) -> None:
+        server.add(Events(store, exchange))
+        server.add(Containers(store))
 
     channel = await serve(register)
     yield Served(rpc.EventsStub(channel), containers_pb2_grpc.ContainersStub(channel), exchange, channel)

@@ -16,6 +16,7 @@ from supervisor.api.services.supervisor import gc_pb2 as pb
 from supervisor.api.services.supervisor import gc_pb2_grpc as rpc
 from supervisor.errors import SupervisorError
 from supervisor.gc.schedule import Settings
+from supervisor.http2.server import Server
 from supervisor.metadata.snapshot_rows import Place
 from supervisor.metadata.store import Store
 from supervisor.model.identifiers import Namespace
@@ -45,10 +46,10 @@ async def scheduler(world: World) -> AsyncIterator[Scheduler]:
 
 @pytest_asyncio.fixture
 async def channel(store: Store, scheduler: Scheduler, serve: Serve) -> grpc.aio.Channel:
-    def register(server: grpc.aio.Server) -> None:
-        rpc.add_CollectorServicer_to_server(Collector(scheduler), server)
-        images_pb2_grpc.add_ImagesServicer_to_server(Images(store, scheduler), server)
-        leases_pb2_grpc.add_LeasesServicer_to_server(Leases(store, scheduler), server)
+    def register(server: Server) -> None:
+        server.add(Collector(scheduler))
+        server.add(Images(store, scheduler))
+        server.add(Leases(store, scheduler))
 
     return await serve(register)
 

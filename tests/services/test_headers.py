@@ -26,6 +26,7 @@ from supervisor.api.types.descriptor_pb2 import Descriptor
 from supervisor.api.types.event_pb2 import Envelope
 from supervisor.content.local import LocalStore
 from supervisor.events.exchange import Exchange
+from supervisor.http2.server import Server
 from supervisor.metadata import namespaces
 from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.mount_manager import MountManager
@@ -67,18 +68,18 @@ async def channel(store: Store, serve: Serve, tmp_path: Path) -> AsyncIterator[g
     exchange = Exchange(asyncio.get_running_loop())
     store.database.tell(exchange.tell)
 
-    def register(server: grpc.aio.Server) -> None:
-        containers_pb2_grpc.add_ContainersServicer_to_server(Containers(store), server)
-        content_pb2_grpc.add_ContentServicer_to_server(Content(content), server)
-        diff_pb2_grpc.add_DiffServicer_to_server(diff, server)
-        events_pb2_grpc.add_EventsServicer_to_server(Events(store, exchange), server)
-        images_pb2_grpc.add_ImagesServicer_to_server(Images(store), server)
-        introspection_pb2_grpc.add_IntrospectionServicer_to_server(Introspection(tmp_path, []), server)
-        leases_pb2_grpc.add_LeasesServicer_to_server(Leases(store), server)
-        namespace_pb2_grpc.add_NamespacesServicer_to_server(Namespaces(store), server)
-        sandbox_pb2_grpc.add_StoreServicer_to_server(SandboxStore(store), server)
-        snapshots_pb2_grpc.add_SnapshotsServicer_to_server(Snapshots(snapshots), server)
-        version_pb2_grpc.add_VersionServicer_to_server(Version("1"), server)
+    def register(server: Server) -> None:
+        server.add(Containers(store))
+        server.add(Content(content))
+        server.add(diff)
+        server.add(Events(store, exchange))
+        server.add(Images(store))
+        server.add(Introspection(tmp_path, []))
+        server.add(Leases(store))
+        server.add(Namespaces(store))
+        server.add(SandboxStore(store))
+        server.add(Snapshots(snapshots))
+        server.add(Version("1"))
 
     yield await serve(register)
     exchange.close()

@@ -24,7 +24,7 @@ async def health() -> Health:
 
 @pytest_asyncio.fixture
 async def stub(health: Health, serve: Serve) -> AsyncIterator[rpc.HealthStub]:
-    channel = await serve(lambda server: rpc.add_HealthServicer_to_server(health, server))
+    channel = await serve(lambda server: server.add(health))
     yield rpc.HealthStub(channel)
 
 

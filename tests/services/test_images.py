@@ -26,7 +26,7 @@ OTHER = "sha256:" + "2" * 64
 
 @pytest_asyncio.fixture
 async def stub(store: Store, serve: Serve) -> AsyncIterator[rpc.ImagesStub]:
-    channel = await serve(lambda server: rpc.add_ImagesServicer_to_server(Images(store), server))
+    channel = await serve(lambda server: server.add(Images(store)))
     yield rpc.ImagesStub(channel)
 
 

@@ -32,7 +32,7 @@ SKIPPED = PluginRecord(
 @pytest_asyncio.fixture
 async def stub(tmp_path: Path, serve: Serve) -> AsyncIterator[rpc.IntrospectionStub]:
     service = Introspection(tmp_path, [SKIPPED, GOOD])
-    channel = await serve(lambda server: rpc.add_IntrospectionServicer_to_server(service, server))
+    channel = await serve(lambda server: server.add(service))
     yield rpc.IntrospectionStub(channel)
 
 

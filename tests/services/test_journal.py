@@ -16,6 +16,7 @@ from supervisor.api.services.events.v1 import events_pb2, events_pb2_grpc
 from supervisor.api.services.supervisor import events_pb2 as pb
 from supervisor.api.services.supervisor import events_pb2_grpc as rpc
 from supervisor.events.exchange import Exchange
+from supervisor.http2.server import Server
 from supervisor.metadata import events
 from supervisor.metadata.store import Store
 from supervisor.model.any import Any as Payload
@@ -60,9 +61,9 @@ async def served(store: Store, serve: Serve) -> AsyncIterator[Served]:
     exchange = Exchange(asyncio.get_running_loop(), queue_bound=BOUND)
     store.database.tell(exchange.tell)
 
-    def register(server: grpc.aio.Server) -> None:
-        rpc.add_JournalServicer_to_server(Journal(store, exchange), server)
-        events_pb2_grpc.add_EventsServicer_to_server(Events(store, exchange), server)
+    def register(server: Server) -> None:
+        server.add(Journal(store, exchange))
+        server.add(Events(store, exchange))
 
     channel = await serve(register)
     yield Served(store, exchange, rpc.JournalStub(channel), events_pb2_grpc.EventsStub(channel))

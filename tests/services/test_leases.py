@@ -20,7 +20,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 @pytest_asyncio.fixture
 async def stub(store: Store, serve: Serve) -> AsyncIterator[rpc.LeasesStub]:
-    channel = await serve(lambda server: rpc.add_LeasesServicer_to_server(Leases(store), server))
+    channel = await serve(lambda server: server.add(Leases(store)))
     yield rpc.LeasesStub(channel)
 
 

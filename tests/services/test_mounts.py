@@ -49,7 +49,7 @@ def manager(store: Store, tmp_path: Path, targets: Path) -> MountManager:
 
 @pytest_asyncio.fixture
 async def stub(manager: MountManager, serve: Serve) -> AsyncIterator[rpc.MountsStub]:
-    channel = await serve(lambda server: rpc.add_MountsServicer_to_server(Mounts(manager), server))
+    channel = await serve(lambda server: server.add(Mounts(manager)))
     yield rpc.MountsStub(channel)
 
 

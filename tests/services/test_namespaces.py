@@ -24,7 +24,7 @@ from tests.services.conftest import Serve
 
 @pytest_asyncio.fixture
 async def stub(store: Store, serve: Serve) -> AsyncIterator[rpc.NamespacesStub]:
-    channel = await serve(lambda server: rpc.add_NamespacesServicer_to_server(Namespaces(store), server))
+    channel = await serve(lambda server: server.add(Namespaces(store)))
     yield rpc.NamespacesStub(channel)
 
 

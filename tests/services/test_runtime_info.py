@@ -30,7 +30,7 @@ async def stub(tmp_path: Path, serve: Serve) -> AsyncIterator[rpc.IntrospectionS
     failing.chmod(0o755)
     details = {TASK: partial(runtime_info, {"failing.v1": str(failing)})}
     service = Introspection(tmp_path, [PluginRecord(*TASK)], details)
-    channel = await serve(lambda server: rpc.add_IntrospectionServicer_to_server(service, server))
+    channel = await serve(lambda server: server.add(service))
     yield rpc.IntrospectionStub(channel)
 
 

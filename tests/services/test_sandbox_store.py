@@ -24,7 +24,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 @pytest_asyncio.fixture
 async def stub(store: Store, serve: Serve) -> AsyncIterator[rpc.StoreStub]:
-    channel = await serve(lambda server: rpc.add_StoreServicer_to_server(SandboxStore(store), server))
+    channel = await serve(lambda server: server.add(SandboxStore(store)))
     yield rpc.StoreStub(channel)
 
 

@@ -25,7 +25,7 @@ OVERLAY = "overlayfs"
 @pytest_asyncio.fixture
 async def stub(store: Store, serve: Serve, tmp_path: Path) -> AsyncIterator[rpc.SnapshotsStub]:
     service = Snapshots(Core(store.database, [OverlaySnapshotter(tmp_path / "overlayfs")]))
-    yield rpc.SnapshotsStub(await serve(lambda server: rpc.add_SnapshotsServicer_to_server(service, server)))
+    yield rpc.SnapshotsStub(await serve(lambda server: server.add(service)))
 
 
 async def refusal(call: grpc.aio.UnaryUnaryCall) -> grpc.StatusCode:

@@ -82,11 +82,7 @@ def content_of(daemon: Daemon) -> ContentStore:
 async def api(top: Path, serve: Serve) -> AsyncIterator[Api]:
     daemon = Daemon(top, {})
     await daemon.start()
-    channel = await serve(
-        lambda server: rpc.add_TasksServicer_to_server(
-            Tasks(daemon.store, daemon.manager, content_of(daemon)), server
-        )
-    )
+    channel = await serve(lambda server: server.add(Tasks(daemon.store, daemon.manager, content_of(daemon))))
     yield Api(rpc.TasksStub(channel), daemon)
     for task in daemon.manager.of(NAMESPACE):
         stub = rpc.TasksStub(channel)

@@ -11,6 +11,6 @@ from tests.services.conftest import Serve
 
 async def test_version(serve: Serve) -> None:
     service = Version("1.2.3", "abc")
-    channel = await serve(lambda server: rpc.add_VersionServicer_to_server(service, server))
+    channel = await serve(lambda server: server.add(service))
     answer = await rpc.VersionStub(channel).Version(Empty(), metadata=(("containerd-namespace", "-bad-"),))
     assert (answer.version, answer.revision) == ("1.2.3", "abc")

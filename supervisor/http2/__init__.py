@@ -1,0 +1,1 @@
+"""gRPC as a server speaks it: calls over HTTP/2 on unix sockets, on asyncio."""
