@@ -69,13 +69,15 @@ def _configured(options: argparse.Namespace) -> configuration.Config:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from supervisor.daemon.server import (
-        serve,
-    )  # loads gRPC and the store, which the other commands do not need
+    import uvloop
+
+    # This loads the store and the services, which the other commands do not need.
+    from supervisor.daemon.server import serve
 
     config = _configured(options)
     logs.set_up(config.log.level, config.log.format)
-    asyncio.run(serve(config))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(config))
     return 0
 
 

@@ -6,6 +6,7 @@ Containers are not the daemon's to stop: whatever happens here, shims and their 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -42,6 +43,7 @@ async def serve(config: Config) -> None:
         await load_all(enabled(config.snapshots.drivers), context)
         server = await stack.enter_async_context(_server(config, context))
         await _listen(server, config)
+        _settle_memory()
         log.info("serving on %s", config.grpc.address)
         notify("READY=1")
         await stopping.wait()
@@ -51,6 +53,12 @@ async def serve(config: Config) -> None:
         context.get(Exchange).close()
         await server.stop(GRACE_SECONDS)
     log.info("stopped")
+
+
+def _settle_memory() -> None:
+    """Keep what was loaded out of every later search for garbage: it stays for the daemon's life."""
+    gc.collect()
+    gc.freeze()
 
 
 def _check_paths(config: Config) -> None:

@@ -221,7 +221,10 @@ class Database:
     def _commit(self, batch: list[_Job[Anything]]) -> None:
         try:
             with _translating("write to the store"), self._transaction(any(job.durable for job in batch)):
-                events = [event for job in batch for event in self._run(job)]
+                if len(batch) == 1:
+                    events = self._run_alone(batch[0])
+                else:
+                    events = [event for job in batch for event in self._run(job)]
         except BaseException as error:
             self._known.clear()
             for job in batch:
@@ -253,25 +256,30 @@ class Database:
             raw.rollback()
 
     def _run(self, job: _Job[Anything]) -> list[Envelope]:
-        transaction = Transaction(self._connection, self._known)
+        """One job of several: if it fails, the others of its transaction stay."""
         raw = driver(self._connection)
         raw.execute("SAVEPOINT job")
+        events: list[Envelope] = []
         try:
-            with _translating("write to the store"):
-                job.outcome = job.work(transaction)
-                # An event's number must not come back after it was told, not even after a power failure.
-                assert job.durable or not transaction.events
+            events = self._run_alone(job)
         except BaseException as error:
             job.error = error
             if not raw.in_transaction:  # SQLite gave up all of it, as it does when the disk is full
                 raise
             raw.execute("ROLLBACK TO job")
-            transaction.events.clear()
-        else:
-            self._known |= transaction.touched
-            self._writes += transaction.counted
-            self._deletions += transaction.freed
         raw.execute("RELEASE job")
+        return events
+
+    def _run_alone(self, job: _Job[Anything]) -> list[Envelope]:
+        """A job with which the transaction stands and falls."""
+        transaction = Transaction(self._connection, self._known)
+        with _translating("write to the store"):
+            job.outcome = job.work(transaction)
+            # An event's number must not come back after it was told, not even after a power failure.
+            assert job.durable or not transaction.events
+        self._known |= transaction.touched
+        self._writes += transaction.counted
+        self._deletions += transaction.freed
         return transaction.events
 
 
