@@ -16,7 +16,7 @@ from supervisor.http2.calls import Call, Head, Peer
 from supervisor.http2.frames import Code, Flag, Setting, Type, Violation
 from supervisor.http2.header_blocks import EMPTY_TABLE, MAX_LIST_BYTES, Blocks
 from supervisor.http2.methods import Method
-from supervisor.http2.stream import WINDOW, Stream
+from supervisor.http2.stream import REFUSED, WINDOW, Stream
 
 log = logging.getLogger(__name__)
 
@@ -186,8 +186,7 @@ class Connection(asyncio.Protocol):
 
     def forget(self, stream: Stream) -> None:
         """The stream is done."""
-        if self._streams.pop(stream.number, None) is not None and not stream.ended:
-            self._write(frames.reset(stream.number, Code.NO_ERROR))  # it need not say the rest (8.1)
+        self._streams.pop(stream.number, None)
         self._close_if_done()
 
     async def send(self, stream: Stream, opening: bytes, data: bytes, closing: bytes = b"") -> None:
@@ -293,25 +292,19 @@ class Connection(asyncio.Protocol):
         self._begin(number, head, end=end)
 
     def _begin(self, number: int, head: Head, *, end: bool) -> None:
-        try:
-            if head.http_status != b"200":
-                self._refuse(number, calls.refusal(head.http_status), end=end)
-                return
-            method = self._offer.find(head)
-        except SupervisorError as error:
-            self._refuse(number, calls.OPENING + calls.trailers(error), end=end)
+        if head.http_status != b"200":
+            self._write(self._headers(number, calls.refusal(head.http_status), Flag.END_STREAM))
             return
-        limit = self._offer.max_message_bytes
-        stream = Stream(self, number, head, method, self._stream_window, limit)
+        limit, window = self._offer.max_message_bytes, self._stream_window
+        try:
+            stream = Stream(self, number, head, self._offer.find(head), window, limit)
+            stream.start()
+        except SupervisorError as error:
+            stream = Stream(self, number, head, REFUSED, window, limit)
+            stream.refuse(error)
         self._streams[number] = stream
-        stream.start()
         if end:
             stream.receive(b"", 0, end=True)
-
-    def _refuse(self, number: int, block: bytes, *, end: bool) -> None:
-        self._write(self._headers(number, block, Flag.END_STREAM))
-        if not end:
-            self._write(frames.reset(number, Code.NO_ERROR))
 
     def _on_data(self, flags: int, number: int, payload: bytes) -> None:
         flow = len(payload)

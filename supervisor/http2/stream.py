@@ -10,11 +10,12 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 from typing import Any as Anything
 
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
 
 from supervisor.errors import DeadlineExceeded, Internal, InvalidArgument, SupervisorError
 from supervisor.http2 import calls, messages
-from supervisor.http2.calls import Head
+from supervisor.http2.calls import Call, Head
 from supervisor.http2.frames import Code
 from supervisor.http2.messages import Assembler
 from supervisor.http2.methods import Method
@@ -26,6 +27,18 @@ log = logging.getLogger(__name__)
 
 WINDOW = 1 << 20
 """Bytes that a client may send on a stream before we have taken any; for SETTINGS_INITIAL_WINDOW_SIZE."""
+
+
+SILENCE_SECONDS = 1.0
+"""How long a call that is refused may say nothing before it hears so."""
+
+
+async def _never(request: Message, call: Call) -> Message:
+    raise AssertionError("a refused call has no method")
+
+
+REFUSED = Method("a refused method", _never, Empty.FromString, streams_in=False, streams_out=False)
+"""Stands for the method of a call that is refused."""
 
 
 class Stream:
@@ -56,7 +69,15 @@ class Stream:
         if self._head.timeout is not None:
             self._timer = asyncio.get_running_loop().call_later(self._head.timeout, self._expire)
         if self._method.streams_in:
-            self._connection.work(self, self._work())
+            self._begin()
+
+    def refuse(self, error: SupervisorError) -> None:
+        """Answer with an error once the client has begun to speak, or is silent for a while.
+
+        grpcio's client loses the status of a stream that is refused while it sends its first message.
+        """
+        self._broken = error
+        self._timer = asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._begin)
 
     def receive(self, data: bytes, flow: int, *, end: bool) -> None:
         """Take the data of a frame that counted for `flow` bytes."""
@@ -70,13 +91,13 @@ class Stream:
             if end and self._assembler.incomplete:
                 raise Internal(f"{self._method.name}: the stream ends within a message")
         except SupervisorError as error:
-            self._broken = error
+            self._broken = self._broken or error
         self.ended = end
         self._pay()
         if self._method.streams_in:
             self._wake()
-        elif self.task is None and (end or self._broken):
-            self._connection.work(self, self._work())
+        elif end or self._broken:
+            self._begin()
 
     def cancel(self) -> None:
         """Stop: nobody waits for the answer any more."""
@@ -131,6 +152,10 @@ class Stream:
             self.task.cancel()
         else:
             self._broken = DeadlineExceeded(f"{self._method.name}: no request came in time")
+            self._begin()
+
+    def _begin(self) -> None:
+        if self.task is None:
             self._connection.work(self, self._work())
 
     def _disarm(self) -> None:

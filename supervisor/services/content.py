@@ -38,7 +38,7 @@ class Content:
     async def Info(self, request: pb.InfoRequest, context: Context) -> pb.InfoResponse:
         """What the namespace knows of a blob."""
         wanted = digest(request.digest)
-        info = await in_thread(self._store.info, namespace_of(context), wanted)
+        info = self._store.info(namespace_of(context), wanted)
         return pb.InfoResponse(info=_info(info))
 
     async def Update(self, request: pb.UpdateRequest, context: Context) -> pb.UpdateResponse:

@@ -27,7 +27,7 @@ class Exits:
         namespace = namespace_of(context)
         if not request.container_id:
             raise InvalidArgument("the exit of which container? container_id is empty")
-        record = await self._store.read(exits.get, namespace, request.container_id, request.exec_id)
+        record = self._store.look_up(exits.get, namespace, request.container_id, request.exec_id)
         return pb.GetExitResponse(record=_message(record))
 
     async def List(self, request: pb.ListExitsRequest, context: Context) -> pb.ListExitsResponse:

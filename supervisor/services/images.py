@@ -28,7 +28,7 @@ class Images:
 
     async def Get(self, request: pb.GetImageRequest, context: Context) -> pb.GetImageResponse:
         """One image."""
-        found = await self._store.read(images.get, namespace_of(context), request.name)
+        found = self._store.look_up(images.get, namespace_of(context), request.name)
         return pb.GetImageResponse(image=_message(found))
 
     async def List(self, request: pb.ListImagesRequest, context: Context) -> pb.ListImagesResponse:

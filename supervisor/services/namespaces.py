@@ -25,7 +25,7 @@ class Namespaces:
 
     async def Get(self, request: pb.GetNamespaceRequest, context: Context) -> pb.GetNamespaceResponse:
         """Labels of a namespace; an unknown one has none."""
-        labels = await self._store.read(namespaces.get, request.name)
+        labels = self._store.look_up(namespaces.get, request.name)
         return pb.GetNamespaceResponse(namespace=_message(request.name, labels))
 
     async def List(self, request: pb.ListNamespacesRequest, context: Context) -> pb.ListNamespacesResponse:

@@ -55,7 +55,7 @@ class SandboxStore:
 
     async def Get(self, request: pb.StoreGetRequest, context: Context) -> pb.StoreGetResponse:
         """One record."""
-        found = await self._store.read(sandboxes.get, namespace_of(context), request.sandbox_id)
+        found = self._store.look_up(sandboxes.get, namespace_of(context), request.sandbox_id)
         return pb.StoreGetResponse(sandbox=_message(found))
 
 

@@ -74,7 +74,7 @@ class Snapshots:
     async def Stat(self, request: pb.StatSnapshotRequest, context: Context) -> pb.StatSnapshotResponse:
         """What is known of a snapshot."""
         place = self._place(request.snapshotter, context)
-        info = await in_thread(self._store.stat, place, request.key)
+        info = self._store.stat(place, request.key)
         return pb.StatSnapshotResponse(info=_info(info))
 
     async def Update(self, request: pb.UpdateSnapshotRequest, context: Context) -> pb.UpdateSnapshotResponse:

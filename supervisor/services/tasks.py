@@ -50,7 +50,7 @@ class Tasks:
     async def Create(self, request: pb.CreateTaskRequest, context: Context) -> pb.CreateTaskResponse:
         """Make a container's task, up to but without running its process."""
         namespace = namespace_of(context)
-        container = await self._store.read(containers.get, namespace, request.container_id)
+        container = self._store.look_up(containers.get, namespace, request.container_id)
         wanted = self._with_checkpoint(_new_task(namespace, container, request), request)
         pid = await self._manager.create(wanted)
         if wanted.checkpoint and request.HasField("checkpoint"):
@@ -168,7 +168,7 @@ class Tasks:
         folder = await in_thread(checkpoints.make_folder, task.bundle.work)
         try:
             await _dump(task, str(folder), request)
-            container = await self._store.read(containers.get, task.namespace, task.id)
+            container = self._store.look_up(containers.get, task.namespace, task.id)
             blobs = checkpoints.CheckpointBlobs(self._content, task.namespace, lease_of(context))
             made = await in_thread(blobs.store, folder, container.spec)
         finally:
@@ -204,7 +204,7 @@ class Tasks:
         try:
             return self._manager.get(namespace, id_)
         except NotFound:
-            await self._store.read(containers.get, namespace, id_)
+            self._store.look_up(containers.get, namespace, id_)
             raise
 
     def _with_checkpoint(self, wanted: NewTask, request: pb.CreateTaskRequest) -> NewTask:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from supervisor.http2 import connection, frames, messages
+from supervisor.http2 import connection, frames, messages, stream
 from supervisor.http2.frames import Code, Flag, Setting, Type
 from supervisor.http2.server import Server
 from supervisor.http2.stream import WINDOW
@@ -180,7 +180,18 @@ async def test_a_deadline_before_the_request_has_come(speaker: Speaker) -> None:
     block = speaker.block("/tests.http2.Echo/One", ("grpc-timeout", "50m"))
     speaker.say(frames.frame(Type.HEADERS, Flag.END_HEADERS, 1, block))
     assert await speaker.status() == "4"
-    assert await speaker.hear(Type.RST_STREAM) == (Type.RST_STREAM, 0, 1, bytes(4))
+    speaker.say(frames.frame(Type.DATA, 0, 1, b"late"))
+    speaker.call(3, "One", MESSAGE)
+    assert await answer(speaker) == MESSAGE
+
+
+async def test_who_is_refused_hears_so_also_in_silence(
+    speaker: Speaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "SILENCE_SECONDS", 0.01)
+    block = speaker.block("/tests.http2.Echo/Unknown")
+    speaker.say(frames.frame(Type.HEADERS, Flag.END_HEADERS, 1, block))
+    assert await speaker.status() == "12"
 
 
 async def test_reset_ends_the_method_and_late_frames_are_no_error(speaker: Speaker, echo: Echo) -> None:
