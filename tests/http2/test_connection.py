@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from supervisor.http2 import connection, frames, messages, stream
+from supervisor.http2 import connection, frames, messages
+from supervisor.http2 import stream as streams
 from supervisor.http2.frames import Code, Flag, Setting, Type
 from supervisor.http2.server import Server
 from supervisor.http2.stream import WINDOW
@@ -188,7 +189,7 @@ async def test_a_deadline_before_the_request_has_come(speaker: Speaker) -> None:
 async def test_who_is_refused_hears_so_also_in_silence(
     speaker: Speaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "SILENCE_SECONDS", 0.01)
+    monkeypatch.setattr(streams, "SILENCE_SECONDS", 0.01)
     block = speaker.block("/tests.http2.Echo/Unknown")
     speaker.say(frames.frame(Type.HEADERS, Flag.END_HEADERS, 1, block))
     assert await speaker.status() == "12"
