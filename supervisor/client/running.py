@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from supervisor.client import references, users
+from supervisor.client import users
 from supervisor.client.client import Client
 from supervisor.client.containers import DEFAULT_RUNTIME, Container
 from supervisor.client.images import Image
@@ -32,7 +32,7 @@ from supervisor.errors import (
 from supervisor.model.any import SPEC_TYPE_URL, Any
 from supervisor.model.identifiers import container_id
 from supervisor.model.mount import Mount
-from supervisor.oci import runtime
+from supervisor.oci import references, runtime
 from supervisor.oci.runtime import Spec, SpecMount
 
 STOP_SIGNAL_LABEL = "io.containerd.image.config.stop-signal"

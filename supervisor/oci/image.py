@@ -36,6 +36,7 @@ CONFIG_TYPES = frozenset((OCI_CONFIG, DOCKER_CONFIG))
 MAX_LAYERS = 500
 MAX_INDEX_ENTRIES = 4096
 MAX_HISTORY = 8192
+MAX_URLS = 64
 MAX_WORDS = 32768
 
 
@@ -154,6 +155,7 @@ def parse_descriptor(node: Node) -> Descriptor:
         digest=digest(node.child("digest").text()),
         size=size,
         annotations=node.child("annotations").mapping(),
+        urls=node.child("urls").texts(MAX_URLS),
     )
 
 

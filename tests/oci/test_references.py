@@ -1,6 +1,6 @@
 import pytest
 
-from supervisor.client.references import near, normal
+from supervisor.oci.references import near, normal
 
 
 @pytest.mark.parametrize(

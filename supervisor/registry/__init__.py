@@ -1,0 +1,1 @@
+"""The client of registries: the OCI distribution protocol on requests (containerd: core/remotes/docker)."""

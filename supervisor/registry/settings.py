@@ -1,0 +1,40 @@
+"""How patient the client of registries is, how much it does at a time, and what it may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """Limits of one transfer. Times in seconds, sizes in bytes, rates in bytes per second; 0 is no limit.
+
+    A request is tried `attempts` times where no other host could answer it. Between two attempts lies
+    `backoff`, doubled each time up to `backoff_limit`, less a random part of at most one half; or what the
+    host asks for by Retry-After, as long as that is not above `retry_after_limit`.
+    """
+
+    attempts: int = 5
+    backoff: float = 0.5
+    backoff_limit: float = 30.0
+    retry_after_limit: float = 60.0
+
+    total: float = 4 * 3600.0
+    """From the first request to the last byte, whatever happens."""
+    dial_timeout: float = 30.0
+    stall_window: float = 30.0
+    """A host that sends nothing for so long is given up, and one slower than `stall_rate` over it."""
+    stall_rate: float = 1024.0
+    commit_timeout: float = 300.0
+    """How long a host may think about what was pushed before it answers."""
+
+    parallel_layers: int = 3
+    parallel_chunks: int = 3
+    chunk_bytes: int = 4 << 20
+    """Of one blob, this many chunks of this size are fetched at a time, and in memory at most."""
+    parallel_below: float = 64e6
+    """More connections do not help one that is faster than this: its blob is fetched in one piece."""
+    bandwidth: float = 0.0
+    """Of all downloads and uploads of a transfer together."""
+    upload_chunk_bytes: int = 0
+    """Push blobs larger than this in pieces of this size; 0 sends each in one request."""

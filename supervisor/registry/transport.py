@@ -1,0 +1,174 @@
+"""Requests and their answers, without retries, redirects or credentials: requests on watched sockets.
+
+One transport serves one transfer. It has a pool of connections for each way of trusting a host. Nothing
+is taken from the environment behind the caller's back: no netrc, no CA variables, no cookies.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy, should_bypass_proxies
+
+from supervisor.errors import InvalidArgument
+from supervisor.registry.deadline import Deadline
+from supervisor.registry.failures import translated
+from supervisor.registry.hosts import Trust, is_loopback, proxies
+from supervisor.registry.settings import RegistrySettings
+from supervisor.registry.watched import Sockets, WatchedTLSSocket
+
+POOL_SIZE = 16
+MAX_RECORD = 256 << 10
+"""Bytes of a body that are handed to a socket at a time; each must be taken within `stall_window`."""
+
+Body = bytes | Iterator[bytes] | None
+
+
+class Transport:
+    """Sends requests; every method may be called from any thread."""
+
+    def __init__(self, settings: RegistrySettings, deadline: Deadline) -> None:
+        """Connections bounded by `settings` and by the time of the whole transfer."""
+        self._settings = settings
+        self._deadline = deadline
+        self._sockets = Sockets(settings.stall_rate, settings.stall_window, deadline)
+        self._lock = threading.Lock()
+        self._sessions: dict[Trust, requests.Session] = {}
+        self._proxies = proxies()
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        header: Mapping[str, str],
+        body: Body,
+        trust: Trust,
+        answer_within: float | None = None,
+    ) -> requests.Response:
+        """Send one request; answer with the head of its response, whatever the status, and the body unread.
+
+        Raises TransportFailure. An iterated body needs its Content-Length in the header.
+        """
+        session = self._session(trust)
+        self._deadline.check()
+        with translated():
+            request = requests.Request(method, url, dict(header), data=body)
+            prepared = session.prepare_request(request)
+            if body is not None and "Content-Length" in header:
+                prepared.headers.pop("Transfer-Encoding", None)
+                prepared.headers["Content-Length"] = header["Content-Length"]
+            return session.send(
+                prepared,
+                stream=True,
+                allow_redirects=False,
+                timeout=self._timeouts(trust, answer_within),
+                proxies=self._proxies_for(url),
+            )
+
+    def cut(self) -> None:
+        """End every exchange that is under way."""
+        self._sockets.cut()
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            sessions, self._sessions = list(self._sessions.values()), {}
+        for session in sessions:
+            session.close()
+
+    def _timeouts(self, trust: Trust, answer_within: float | None) -> tuple[float | None, float | None]:
+        left = self._deadline.remaining()
+        dial = trust.dial_timeout or self._settings.dial_timeout
+        answer = answer_within or self._settings.stall_window
+        return _bounded(dial, left), _bounded(answer, left)
+
+    def _session(self, trust: Trust) -> requests.Session:
+        with self._lock:
+            session = self._sessions.get(trust)
+            if session is None:
+                session = self._sessions[trust] = self._new_session(trust)
+            return session
+
+    def _new_session(self, trust: Trust) -> requests.Session:
+        session = requests.Session()
+        session.trust_env = False
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        session.headers.clear()
+        adapter = _Adapter(self._sockets, _context(trust))
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        return session
+
+    def _proxies_for(self, url: str) -> dict[str, str]:
+        """The proxy for a URL; this machine itself is never behind one."""
+        host = urllib3.util.parse_url(url).netloc or ""
+        if not self._proxies or is_loopback(host) or should_bypass_proxies(url, self._proxies.get("no")):
+            return {}
+        return {scheme: proxy for scheme, proxy in self._proxies.items() if scheme != "no"}
+
+
+class _Adapter(HTTPAdapter):
+    """requests' adapter, with our sockets and one TLS context in place of its own."""
+
+    def __init__(self, sockets: Sockets, context: ssl.SSLContext) -> None:
+        self._sockets, self._context = sockets, context
+        super().__init__(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
+        kwargs |= {"ssl_context": self._context, "blocksize": MAX_RECORD}
+        super().init_poolmanager(connections, maxsize, block, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._sockets.pool_classes()
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        kwargs |= {"ssl_context": self._context, "blocksize": MAX_RECORD}
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = self._sockets.pool_classes()
+        return manager
+
+    def get_connection_with_tls_context(
+        self, request: Any, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        proxy = select_proxy(request.url, proxies)
+        manager = self.proxy_manager_for(proxy) if proxy else self.poolmanager
+        return manager.connection_from_url(request.url)
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Nothing: the context knows whom to trust."""
+
+
+def _context(trust: Trust) -> ssl.SSLContext:
+    """TLS as `trust` wants it, beside the certificates that the system trusts."""
+    context = ssl.create_default_context()
+    context.sslsocket_class = WatchedTLSSocket
+    for path in trust.ca:
+        try:
+            context.load_verify_locations(cafile=path)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidArgument(f"read the CA certificates in {path}: {error}") from error
+    for certificate, key in trust.client:
+        try:
+            context.load_cert_chain(certificate, key, password=_no_password)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidArgument(f"read the client certificate {certificate}: {error}") from error
+    if trust.skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _bounded(seconds: float, left: float) -> float | None:
+    """A timeout within what is left of the transfer's time; None, which is endless, when both are."""
+    bound = min(seconds or left, left)
+    return None if bound == float("inf") else bound
+
+
+def _no_password() -> str:
+    """A daemon cannot be asked at a terminal; a key that needs a password fails to load."""
+    return ""
