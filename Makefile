@@ -4,10 +4,10 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bootstrap demo test check lint types imports unit root compat crash tox format
+.PHONY: help bench bootstrap demo test check lint types imports unit root compat docker-table crash tox format
 
 help:            ## Show the targets
-	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 bootstrap:       ## Install what is lacking: Debian packages, .venv, the project with its tools
 	@scripts/bootstrap
@@ -42,6 +42,9 @@ root:            ## Tests that mount, or start containers
 
 compat:          ## Debian's ctr against the daemon; COMPAT_TARGET=containerd runs them on containerd itself
 	@.venv/bin/pytest -m compat
+
+docker-table: bootstrap ## Docker's features on Debian's containerd and on the supervisor, side by side
+	@$(PYTHON) -m tests.docker.table
 
 crash: bootstrap ## The long form of the crash tests: the daemon killed at every step of a task's life
 	@CRASH=long .venv/bin/pytest tests/faults tests/shimv2/test_kill.py tests/compat/test_restart.py -s

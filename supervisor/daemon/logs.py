@@ -49,5 +49,5 @@ def set_up(level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonEntries() if form == "json" else TextEntries())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in ("alembic", "asyncio", "grpc", "sqlalchemy"):
+    for noisy in ("alembic", "asyncio", "grpc", "hpack", "sqlalchemy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

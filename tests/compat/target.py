@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +34,10 @@ class Target:
     process: subprocess.Popen[bytes] | None = None
     shown: int = 0
     namespaces: list[str] = field(default_factory=list)
+    within: Sequence[str] = ()
+    """The command that runs the daemon in namespaces of its own, and in front of it."""
+    mounts: Path = Path("/proc/self/mounts")
+    """The mounts that it sees."""
 
     @property
     def address(self) -> Path:
@@ -57,7 +61,7 @@ class Target:
         file = self.folder / "config.toml"
         file.write_text((CONTAINERD_CONFIG if self.containerd else "") + self.config)
         program = ["containerd"] if self.containerd else [f"{sys.prefix}/bin/container-supervisor", "serve"]
-        return [*program, f"--config={file}", *places, "--log-level=debug"]
+        return [*self.within, *program, f"--config={file}", *places, "--log-level=debug"]
 
     def launch(self) -> None:
         """Start it without waiting for it to answer."""
@@ -120,7 +124,7 @@ class Target:
         runtime = self.state / "runtime" / namespace
         found += [f"runtime state {path}" for path in runtime.glob("*" if namespace else "*/*")]
         marks = (str(tasks), f"{self.root}/tmpmounts") if namespace else (str(self.folder),)
-        found += [f"mount {line}" for line in _mounts() if any(mark in line for mark in marks)]
+        found += [f"mount {line}" for line in _mounts(self.mounts) if any(mark in line for mark in marks)]
         found += [f"process {line}" for line in processes(self.folder, namespace) if self._is_stray(line)]
         names = [namespace] if namespace else self.namespaces
         found += [f"cgroup {path}" for name in names for path in cgroups(name)]
@@ -136,9 +140,9 @@ class Target:
         for line in processes(self.folder, ""):
             if self._is_stray(line):
                 _signal(int(line.split()[0]))
-        places = [line.split()[1] for line in _mounts() if str(self.folder) in line]
+        places = [line.split()[1] for line in _mounts(self.mounts) if str(self.folder) in line]
         for place in sorted(places, reverse=True):
-            subprocess.run(["umount", "--lazy", place], check=False)
+            subprocess.run([*self.within, "umount", "--lazy", place], check=False)
         for name in self.namespaces:
             _remove_cgroups(name)
 
@@ -176,11 +180,11 @@ def _family(pid: int) -> set[int]:
 
 def is_mounted(place: Path) -> bool:
     """Whether something is mounted there; os.path.ismount does not see a bind mount."""
-    return any(line.split()[1] == str(place) for line in _mounts())
+    return any(line.split()[1] == str(place) for line in _mounts(Path("/proc/self/mounts")))
 
 
-def _mounts() -> list[str]:
-    return Path("/proc/self/mounts").read_text().splitlines()
+def _mounts(table: Path) -> list[str]:
+    return table.read_text().splitlines()
 
 
 def _signal(pid: int) -> None:
