@@ -21,6 +21,8 @@ from supervisor.registry.challenge import Challenge
 from supervisor.registry.credentials import Credential, Credentials
 from supervisor.registry.failures import (
     Account,
+    RegistryDenied,
+    RegistryError,
     RegistryUnauthenticated,
     RegistryUnavailable,
     printable,
@@ -37,6 +39,7 @@ MARGIN = 10.0
 
 # Token servers that know no POST say so in several ways: 404 and 405, 401 (Artifactory), 400 (ACR).
 _NO_POST = (400, 401, 404, 405)
+_TOO_WEAK = "insufficient_scope"  # RFC 6750, section 3.1
 
 Scopes = frozenset[str]
 Ask = Callable[[str, str, Mapping[str, str], bytes | None], requests.Response]
@@ -78,9 +81,9 @@ class Authorizer:
         """
         with self._lock:
             chosen = self._choose(challenges, account)
-            again = self._challenge is not None and sent == self.header(scopes)
-            if again and not (chosen.scheme == "bearer" and self._forget(chosen, scopes)):
-                raise RegistryUnauthenticated(self._refused(chosen), account)
+            shown = self._challenge is not None and sent == self.header(scopes)
+            if shown and not (chosen.scheme == "bearer" and self._forget(chosen, scopes)):
+                raise self._refused(chosen, account)
             self._challenge = chosen
 
     def _choose(self, challenges: list[Challenge], account: Account) -> Challenge:
@@ -98,16 +101,19 @@ class Authorizer:
         )
 
     def _forget(self, challenge: Challenge, scopes: Scopes) -> bool:
-        """Drop a token that the registry calls invalid or too weak; False when it said no such thing."""
-        said = bool(challenge.get("error"))
-        return said and self._tokens.pop(self._all(challenge, scopes), None) is not None
+        """Drop a token that the registry calls invalid; False when that is not what it said."""
+        invalid = challenge.get("error") not in ("", _TOO_WEAK)
+        return invalid and self._tokens.pop(_merged(challenge, scopes), None) is not None
 
-    def _refused(self, challenge: Challenge) -> str:
+    def _refused(self, challenge: Challenge, account: Account) -> RegistryError:
         words = printable(challenge.get("error"), 64)
-        shown = "the credentials for this host are not accepted"
+        more = f": {words}" if words else ""
         if self._credential() is None:
-            shown = "without credentials it is not shown; log in, or look at its name"
-        return f"{shown}: {words}" if words else shown
+            hint = "without credentials it is not shown; log in, or look at its name"
+            return RegistryUnauthenticated(hint + more, account)
+        if challenge.get("error") == _TOO_WEAK:
+            return RegistryDenied(f"the credentials for this host may not do this{more}", account)
+        return RegistryUnauthenticated(f"the credentials for this host are not accepted{more}", account)
 
     def _credential(self) -> Credential | None:
         if not self._known:
@@ -130,15 +136,11 @@ class Authorizer:
         return _basic_header(credential)
 
     def _bearer(self, challenge: Challenge, scopes: Scopes) -> str:
-        wanted = self._all(challenge, scopes)
+        wanted = _merged(challenge, scopes)
         token = self._tokens.get(wanted)
         if token is None or token.expires <= time.monotonic():
             token = self._tokens[wanted] = self._fetch(challenge, wanted)
         return f"Bearer {token.value}"
-
-    @staticmethod
-    def _all(challenge: Challenge, scopes: Scopes) -> Scopes:
-        return scopes | frozenset(challenge.get("scope").split())
 
     def _fetch(self, challenge: Challenge, scopes: Scopes) -> _Token:
         realm = self._realm(challenge)
@@ -207,6 +209,15 @@ class Authorizer:
         if not isinstance(value, str) or not value.isprintable() or not value:
             raise RegistryUnavailable("its answer holds no token", account)
         return _Token(value, time.monotonic() + max(life, SHORTEST_LIFE) - MARGIN)
+
+
+def _merged(challenge: Challenge, scopes: Scopes) -> Scopes:
+    """What we want and what the challenge names, with the actions of one resource together."""
+    actions: dict[str, set[str]] = {}
+    for scope in scopes | frozenset(challenge.get("scope").split()):
+        resource, _, wanted = scope.rpartition(":")
+        actions.setdefault(resource, set()).update(wanted.split(","))
+    return frozenset(f"{resource}:{','.join(sorted(wanted))}" for resource, wanted in actions.items())
 
 
 def _basic_header(credential: Credential) -> str:

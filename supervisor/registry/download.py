@@ -68,7 +68,6 @@ class Download:
             self._offset += len(data)
             self._progress(len(data))
             return data
-        self.close()
         return b""
 
     def close(self) -> None:

@@ -145,13 +145,20 @@ def _pairs(table: Table, folder: Path, where: str) -> tuple[tuple[Path, Path | N
 
 
 def _header(table: Table, where: str) -> tuple[tuple[str, str], ...]:
+    """Fields and their values; several values of one are joined as RFC 9110 has it, section 5.3."""
     found = []
     for name, value in _table(table.get("header") or {}, f"{where}header").items():
-        for one in value if isinstance(value, list) else [value]:
-            if not isinstance(one, str) or "\n" in one or "\r" in one:
-                raise InvalidArgument(f"{where}header.{name} must be a line of text or an array of these")
-            found.append((name, one))
+        lines = [
+            _line(one, f"{where}header.{name}") for one in (value if isinstance(value, list) else [value])
+        ]
+        found.append((name, ", ".join(lines)))
     return tuple(found)
+
+
+def _line(value: object, setting: str) -> str:
+    if not isinstance(value, str) or "\n" in value or "\r" in value:
+        raise InvalidArgument(f"{setting} must be a line of text or an array of these")
+    return value
 
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}

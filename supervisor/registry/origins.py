@@ -28,7 +28,7 @@ def followed(origin: str, target: str, account: Account) -> str:
         raise RegistryUnavailable("it redirects to something that is no URL of http(s)", account)
     if parts.scheme == "http" and urlsplit(origin).scheme == "https":
         raise RegistryUnavailable(f"it redirects to {place(url)} without TLS, which is not followed", account)
-    return url
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def place(url: str) -> str:

@@ -65,6 +65,7 @@ class ParallelDownload:
         if not first.ranged:
             first.extend(self._end)
             return
+        first.close()
         self._hosts = list(first.hosts)
         if self._size >= self._session.settings.parallel_below * first.waited:
             self._single = Download(self._session, self._sources, self._next, self._end)

@@ -22,6 +22,7 @@ from supervisor.registry.failures import (
 from supervisor.registry.hosts import Capability
 from supervisor.registry.repository import Repository
 from supervisor.registry.session import Session
+from supervisor.registry.transport import finishing
 from supervisor.registry.upload import Source, Upload
 
 PUT_ACCEPTED = (201, 200, 202, 204)
@@ -87,7 +88,7 @@ class Pusher:
             scopes=(self._repository.scope(push=True),),
             answer_within=self._session.settings.commit_timeout,
         )
-        with response:
+        with finishing(response):
             told = response.headers.get("Docker-Content-Digest", descriptor.digest)
         if told != descriptor.digest:
             account = replace(self._account(descriptor), host=self._endpoint.host)
@@ -121,7 +122,7 @@ class Pusher:
             )
         except (RegistryNotFound, RegistryUnauthenticated, RegistryDenied, RegistryUnsupported):
             return False
-        with response:
+        with finishing(response):
             told = response.headers.get("Docker-Content-Digest")
         return told == descriptor.digest if compare else told in (None, descriptor.digest)
 

@@ -29,6 +29,7 @@ from supervisor.registry.failures import (
 from supervisor.registry.hosts import Capability, Endpoint
 from supervisor.registry.repository import Repository, first_good
 from supervisor.registry.session import Session
+from supervisor.registry.transport import finishing
 
 ACCEPT = ", ".join((image.OCI_INDEX, image.OCI_MANIFEST, image.DOCKER_INDEX, image.DOCKER_MANIFEST, "*/*"))
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
@@ -73,7 +74,7 @@ class Resolver:
         """What one host says; a HEAD that it does not support is followed by a GET."""
         account = replace(self._account, host=endpoint.host)
         response = self._ask("HEAD", endpoint, last)
-        with response:
+        with finishing(response):
             found = None if response.status_code == 405 else self._from_header(response, account)
         return found or self._from_body(endpoint, last, account)
 

@@ -24,9 +24,12 @@ class Retries:
         self._deadline = deadline
         self._allowed = max(1, settings.attempts if allowed is None else allowed)
         self.used = 1
+        self.status = 0
+        """Of the last answer, 0 when there was none."""
 
     def again(self, response: requests.Response | None = None) -> bool:
         """Wait before the next attempt; False when there is none, or the host asks for too long a wait."""
+        self.status = response.status_code if response is not None else self.status
         if self.used >= self._allowed:
             return False
         wait = self._backoff()

@@ -35,13 +35,14 @@ from supervisor.registry.hosts import Endpoint, Hosts
 from supervisor.registry.origins import at_home, followed, place
 from supervisor.registry.retries import PASSING, Retries
 from supervisor.registry.settings import RegistrySettings
-from supervisor.registry.transport import Transport
+from supervisor.registry.transport import Transport, finishing
 
 log = logging.getLogger(__name__)
 
 USER_AGENT = "container-supervisor"
 MAX_REDIRECTS = 5
-MAX_CHALLENGES = 2
+MAX_CHALLENGES = 4
+"""One of each kind: none yet, another scheme, a token that expired, one too many."""
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 BodyMaker = Callable[[], bytes | Iterator[bytes]]
@@ -135,20 +136,26 @@ class Session:
         account = replace(call.account, host=endpoint.host)
         retries = Retries(self.settings, self.deadline, None if patient else 1)
         with self.timed(account):
-            while True:
-                try:
-                    response = self._identified(endpoint, call, account)
-                except TransportFailure as failure:
-                    if failure.passing and retries.again():
-                        continue
-                    raise RegistryUnavailable(
-                        str(failure), replace(account, attempts=retries.used)
-                    ) from failure
-                account = replace(account, status=response.status_code)
-                if response.status_code in call.accept:
-                    return response
-                if response.status_code not in PASSING or not retries.again(response):
-                    raise refusal(response, replace(account, attempts=retries.used))
+            response = self._attempted(account, retries, lambda: self._identified(endpoint, call, account))
+            if response.status_code in call.accept:
+                return response
+            raise refusal(response, replace(account, attempts=retries.used, status=response.status_code))
+
+    def _attempted(
+        self, account: Account, retries: Retries, send: Callable[[], requests.Response]
+    ) -> requests.Response:
+        """What `send` answers, tried again while that is a failure that may pass."""
+        while True:
+            try:
+                response = send()
+            except TransportFailure as failure:
+                self.deadline.check()
+                if failure.passing and retries.again():
+                    continue
+                told = replace(account, attempts=retries.used, status=retries.status)
+                raise RegistryUnavailable(str(failure), told) from failure
+            if response.status_code not in PASSING or not retries.again(response):
+                return response
 
     def timed(self, account: Account) -> _Timed:
         """A `with` in which the end of the transfer's time is told with the facts of `account`."""
@@ -159,13 +166,13 @@ class Session:
         if endpoint.foreign:
             return self._redirected(endpoint, call, None, account)
         authorizer = self._authorizer(endpoint)
-        for _ in range(MAX_CHALLENGES + 1):
+        for _ in range(MAX_CHALLENGES):
             sent = authorizer.header(call.scopes)
             response = self._redirected(endpoint, call, sent, account)
             if response.status_code != 401:
                 return response
-            asked = challenge.parse(response.headers.get("WWW-Authenticate", ""))
-            response.close()
+            with finishing(response):
+                asked = challenge.parse(response.headers.get("WWW-Authenticate", ""))
             if not at_home(response.url, endpoint):
                 raise RegistryUnauthenticated(
                     f"it sent us to {place(response.url)}, which wants credentials; none are sent there",
@@ -184,7 +191,8 @@ class Session:
             target = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or target is None:
                 return response
-            response.close()
+            with finishing(response):
+                account = replace(account, status=response.status_code)
             if call.method not in ("GET", "HEAD"):
                 raise RegistryUnavailable(f"it redirects a {call.method}, which is not followed", account)
             url = followed(response.url, target, account)
@@ -232,18 +240,9 @@ class Session:
             account = Account("ask for a token", place(url))
             retries = Retries(self.settings, self.deadline)
             whole = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **header}
-            while True:
-                try:
-                    response = self._transport.exchange(method, url, whole, body, trust)
-                except TransportFailure as failure:
-                    if failure.passing and retries.again():
-                        continue
-                    raise RegistryUnavailable(
-                        str(failure), replace(account, attempts=retries.used)
-                    ) from failure
-                if response.status_code in PASSING and retries.again(response):
-                    continue
-                return response
+            return self._attempted(
+                account, retries, lambda: self._transport.exchange(method, url, whole, body, trust)
+            )
 
         return ask
 

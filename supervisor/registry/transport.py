@@ -1,7 +1,8 @@
 """Requests and their answers, without retries, redirects or credentials: requests on watched sockets.
 
-One transport serves one transfer. It has a pool of connections for each way of trusting a host. Nothing
-is taken from the environment behind the caller's back: no netrc, no CA variables, no cookies.
+One transport serves one transfer. It has a pool of connections for each way of trusting a host. It drives
+requests' adapters and not its sessions, which follow, remember and read from the environment more than
+was asked for: cookies, netrc, CA variables, the target of a redirect.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from http.cookiejar import DefaultCookiePolicy
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import requests
@@ -19,7 +20,7 @@ from requests.utils import select_proxy, should_bypass_proxies
 
 from supervisor.errors import InvalidArgument
 from supervisor.registry.deadline import Deadline
-from supervisor.registry.failures import translated
+from supervisor.registry.failures import TransportFailure, translated
 from supervisor.registry.hosts import Trust, is_loopback, proxies
 from supervisor.registry.settings import RegistrySettings
 from supervisor.registry.watched import Sockets, WatchedTLSSocket
@@ -27,6 +28,11 @@ from supervisor.registry.watched import Sockets, WatchedTLSSocket
 POOL_SIZE = 16
 MAX_RECORD = 256 << 10
 """Bytes of a body that are handed to a socket at a time; each must be taken within `stall_window`."""
+
+LONGEST_DIAL = 130.0
+"""When no other limit is set: about when the kernel gives up."""
+LONGEST_ANSWER = 1e8
+DRAIN_BYTES = 64 << 10
 
 Body = bytes | Iterator[bytes] | None
 
@@ -40,7 +46,7 @@ class Transport:
         self._deadline = deadline
         self._sockets = Sockets(settings.stall_rate, settings.stall_window, deadline)
         self._lock = threading.Lock()
-        self._sessions: dict[Trust, requests.Session] = {}
+        self._adapters: dict[Trust, _Adapter] = {}
         self._proxies = proxies()
 
     def exchange(
@@ -56,21 +62,15 @@ class Transport:
 
         Raises TransportFailure. An iterated body needs its Content-Length in the header.
         """
-        session = self._session(trust)
+        adapter = self._adapter(trust)
         self._deadline.check()
         with translated():
-            request = requests.Request(method, url, dict(header), data=body)
-            prepared = session.prepare_request(request)
-            if body is not None and "Content-Length" in header:
-                prepared.headers.pop("Transfer-Encoding", None)
-                prepared.headers["Content-Length"] = header["Content-Length"]
-            return session.send(
-                prepared,
-                stream=True,
-                allow_redirects=False,
-                timeout=self._timeouts(trust, answer_within),
-                proxies=self._proxies_for(url),
-            )
+            request = requests.Request(method, url, dict(header), data=body).prepare()
+            if "Content-Length" in header:  # of an iterated body, requests knows no length
+                request.headers.pop("Transfer-Encoding", None)
+                request.headers["Content-Length"] = header["Content-Length"]
+            timeouts = self._timeouts(trust, answer_within)
+            return adapter.send(request, stream=True, timeout=timeouts, proxies=self._proxies_for(url))
 
     def cut(self) -> None:
         """End every exchange that is under way."""
@@ -79,32 +79,22 @@ class Transport:
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
-            sessions, self._sessions = list(self._sessions.values()), {}
-        for session in sessions:
-            session.close()
+            adapters, self._adapters = list(self._adapters.values()), {}
+        for adapter in adapters:
+            adapter.close()
 
-    def _timeouts(self, trust: Trust, answer_within: float | None) -> tuple[float | None, float | None]:
+    def _timeouts(self, trust: Trust, answer_within: float | None) -> tuple[float, float]:
         left = self._deadline.remaining()
-        dial = trust.dial_timeout or self._settings.dial_timeout
-        answer = answer_within or self._settings.stall_window
-        return _bounded(dial, left), _bounded(answer, left)
+        dial = trust.dial_timeout or self._settings.dial_timeout or LONGEST_DIAL
+        answer = answer_within or self._settings.stall_window or LONGEST_ANSWER
+        return min(dial, left), min(answer, left)
 
-    def _session(self, trust: Trust) -> requests.Session:
+    def _adapter(self, trust: Trust) -> _Adapter:
         with self._lock:
-            session = self._sessions.get(trust)
-            if session is None:
-                session = self._sessions[trust] = self._new_session(trust)
-            return session
-
-    def _new_session(self, trust: Trust) -> requests.Session:
-        session = requests.Session()
-        session.trust_env = False
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        session.headers.clear()
-        adapter = _Adapter(self._sockets, _context(trust))
-        session.mount("https://", adapter)
-        session.mount("http://", adapter)
-        return session
+            found = self._adapters.get(trust)
+            if found is None:
+                found = self._adapters[trust] = _Adapter(self._sockets, _context(trust))
+            return found
 
     def _proxies_for(self, url: str) -> dict[str, str]:
         """The proxy for a URL; this machine itself is never behind one."""
@@ -112,6 +102,17 @@ class Transport:
         if not self._proxies or is_loopback(host) or should_bypass_proxies(url, self._proxies.get("no")):
             return {}
         return {scheme: proxy for scheme, proxy in self._proxies.items() if scheme != "no"}
+
+
+@contextmanager
+def finishing(response: requests.Response) -> Iterator[None]:
+    """Leave the connection fit for the next request when the block ends, unless much is still to come."""
+    try:
+        yield
+        with suppress(TransportFailure), translated():
+            response.raw.read(DRAIN_BYTES)
+    finally:
+        response.close()
 
 
 class _Adapter(HTTPAdapter):
@@ -161,12 +162,6 @@ def _context(trust: Trust) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _bounded(seconds: float, left: float) -> float | None:
-    """A timeout within what is left of the transfer's time; None, which is endless, when both are."""
-    bound = min(seconds or left, left)
-    return None if bound == float("inf") else bound
 
 
 def _no_password() -> str:

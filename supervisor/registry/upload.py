@@ -32,7 +32,7 @@ from supervisor.registry.hosts import Endpoint
 from supervisor.registry.origins import followed
 from supervisor.registry.repository import Repository
 from supervisor.registry.retries import Retries
-from supervisor.registry.transport import MAX_RECORD
+from supervisor.registry.transport import MAX_RECORD, finishing
 
 Source = Callable[[int], BinaryIO]
 """Opens content for reading from an offset; called again when a part has to be sent again."""
@@ -95,7 +95,8 @@ class Upload:
     def _begin(self, query: dict[str, str], scopes: tuple[str, ...]) -> bool:
         """Begin an upload; True when that was enough, because a mount succeeded."""
         url = self._repository.url(self._endpoint, "blobs/uploads/", query)
-        with self._call("POST", url, {"Content-Length": "0"}, None, _BEGUN, scopes=scopes) as response:
+        response = self._call("POST", url, {"Content-Length": "0"}, None, _BEGUN, scopes=scopes)
+        with finishing(response):
             if response.status_code == 201:
                 self._on_offset(self._descriptor.size)
                 return True
@@ -114,7 +115,8 @@ class Upload:
 
     def _patch(self, start: int, end: int) -> None:
         header = {"Content-Range": f"{start}-{end - 1}", "Content-Length": str(end - start)}
-        with self._call("PATCH", self._location, header, (start, end), _BEGUN) as response:
+        response = self._call("PATCH", self._location, header, (start, end), _BEGUN)
+        with finishing(response):
             self._moved(response)
         self._offset = end
         self._on_offset(end)
@@ -124,7 +126,8 @@ class Upload:
         joint = "&" if "?" in self._location else "?"
         url = f"{self._location}{joint}{urlencode({'digest': self._descriptor.digest})}"
         header = {"Content-Length": str(end - start)}
-        with self._call("PUT", url, header, (start, end), _STORED) as response:
+        response = self._call("PUT", url, header, (start, end), _STORED)
+        with finishing(response):
             told = response.headers.get("Docker-Content-Digest", self._descriptor.digest)
         if told != self._descriptor.digest:
             raise RegistryDataLoss(f"it stored the blob as {told[:150]}", self._account())
@@ -203,7 +206,7 @@ class Upload:
             response = self._call("GET", location, {}, None, (204, 200, 202))
         except (RegistryNotFound, RegistryRefused, RegistryUnavailable):
             return
-        with response:
+        with finishing(response):
             found = _RANGE.fullmatch(response.headers.get("Range", ""))
             self._location = location
             self._moved(response)

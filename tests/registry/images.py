@@ -6,7 +6,7 @@ import io
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from supervisor.model import digest as digests
@@ -29,7 +29,7 @@ class Content:
     """Bytes and the descriptor of them."""
 
     descriptor: Descriptor
-    data: bytes
+    data: bytes = field(repr=False)
 
     def opened(self, offset: int) -> BinaryIO:
         """The bytes from `offset` on, as a pusher wants them."""
