@@ -100,7 +100,7 @@ def _entry(server: str, table: Table, folder: Path, *, root: bool = False) -> Ho
 
 def _url(server: str, override_path: bool) -> tuple[str, str, str]:
     """Scheme, host and path of a server; the path gets its /v2 unless it is to stay as it is."""
-    parts = urlsplit(server if server.startswith("http") else f"https://{server}")
+    parts = urlsplit(server if "://" in server else f"https://{server}")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
         raise InvalidArgument(f"server {server!r} must have the form https://host[:port][/path]")
     path = posixpath.normpath(parts.path) if parts.path.strip("/") else ""
