@@ -31,33 +31,16 @@ class Fetcher:
         self._distrusted: frozenset[str] = frozenset()
 
     def open(self, descriptor: Descriptor, offset: int = 0, running: hashlib._Hash | None = None) -> Reader:
-        """The bytes of a manifest or blob from `offset` on; to be closed.
-
-        Nothing is sent before the first read.
+        """The bytes of a manifest or blob from `offset` on; to be closed. The first read sends the request.
 
         Digest and size are verified at the end, as `Verifying` does. With an offset this needs `running`,
         the hash of the bytes before it; without that, whoever has the whole has to verify it. At most
         `parallel_layers` readers are open at a time: opening one more waits until one is closed.
         """
-        if not 0 <= offset <= descriptor.size:
-            raise InvalidArgument(
-                f"fetch {descriptor.digest} from offset {offset}: it has {descriptor.size} bytes"
-            )
-        sources = Sources(self._repository, descriptor, self._distrusted)
-        with self._session.timed(sources.account(offset)):
+        reader = self._reader(descriptor, offset, running)
+        with self._session.timed(Account(f"fetch {descriptor.digest}", reference=self._repository.name)):
             self._take_slot()
-        inner = self._download(sources, offset, descriptor.size)
-        reader: Reader = _Slotted(inner, self._session.layers.release)
-        if offset and running is None:
-            return reader
-        return Verifying(
-            reader,
-            descriptor,
-            lambda received: _blamed(sources.account(received), inner.hosts),
-            running=running,
-            offset=offset,
-            mismatched=lambda: self._distrust(inner.hosts),
-        )
+        return _Slotted(reader, self._session.layers.release)
 
     def fetch_into(
         self,
@@ -78,15 +61,39 @@ class Fetcher:
             reader.close()
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """A whole document, like a manifest or a config; raises InvalidArgument for a size that none has."""
+        """A whole document, like a manifest or a config, whatever layers are being fetched.
+
+        Raises InvalidArgument for a size that none has.
+        """
         if descriptor.size > MAX_DOCUMENT_BYTES:
             raise InvalidArgument(
                 f"fetch {descriptor.digest}: {descriptor.size} bytes are no document,"
                 f" which have at most {MAX_DOCUMENT_BYTES}"
             )
+        reader = self._reader(descriptor, 0, None)
         pieces: list[bytes] = []
-        self.fetch_into(descriptor, pieces.append)
+        try:
+            while data := reader.read(READ_SIZE):
+                pieces.append(data)
+        finally:
+            reader.close()
         return b"".join(pieces)
+
+    def _reader(self, descriptor: Descriptor, offset: int, running: hashlib._Hash | None) -> Reader:
+        if not 0 <= offset <= descriptor.size:
+            raise InvalidArgument(f"fetch {descriptor.digest} from {offset}: it has {descriptor.size} bytes")
+        sources = Sources(self._repository, descriptor, self._distrusted)
+        inner = self._download(sources, offset, descriptor.size)
+        if offset and running is None:
+            return inner
+        return Verifying(
+            inner,
+            descriptor,
+            lambda received: replace(sources.account(received), host=", ".join(inner.hosts)),
+            running=running,
+            offset=offset,
+            mismatched=lambda: self._distrust(inner.hosts),
+        )
 
     def _download(self, sources: Sources, offset: int, size: int) -> Download | ParallelDownload:
         settings = self._session.settings
@@ -102,10 +109,6 @@ class Fetcher:
     def _distrust(self, hosts: list[str]) -> None:
         """Ask others first from now on; another attempt then has a chance to end better."""
         self._distrusted |= frozenset(hosts)
-
-
-def _blamed(account: Account, hosts: list[str]) -> Account:
-    return replace(account, host=", ".join(hosts))
 
 
 class _Slotted:

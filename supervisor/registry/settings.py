@@ -25,6 +25,7 @@ class RegistrySettings:
     stall_window: float = 30.0
     """A host that sends nothing for so long is given up, and one slower than `stall_rate` over it."""
     stall_rate: float = 1024.0
+    """Shared by the connections of a transfer, as they share a line."""
     commit_timeout: float = 300.0
     """How long a host may think about what was pushed before it answers."""
 

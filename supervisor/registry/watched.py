@@ -26,9 +26,9 @@ from supervisor.registry.failures import Stalled
 
 
 class Watch:
-    """Judges one socket: at least `rate` bytes per second over `window` seconds of waiting."""
+    """Judges one socket: at least `rate()` bytes per second over `window` seconds of waiting."""
 
-    def __init__(self, rate: float, window: float, deadline: Deadline) -> None:
+    def __init__(self, rate: Callable[[], float], window: float, deadline: Deadline) -> None:
         self._rate, self._window, self._deadline = rate, window, deadline
         self._thinking = True
         self._waited = 0.0
@@ -62,7 +62,7 @@ class Watch:
         self._waited += waited
         self._received += count
         if self._window and self._waited >= self._window:
-            if self._received < self._rate * self._waited:
+            if self._received < self._rate() * self._waited:
                 raise Stalled(f"it sent {self._received} bytes in {self._waited:.0f} s, which is too slow")
             self._waited, self._received = 0.0, 0
 
@@ -109,16 +109,23 @@ class Sockets:
     """All sockets of a transfer: how each is watched, and the way to cut them at once."""
 
     def __init__(self, rate: float, window: float, deadline: Deadline) -> None:
-        """Watch every socket by `rate` and `window`, see Watch."""
+        """Watch every socket by `window` and its part of `rate`, see Watch.
+
+        They share the rate, because they share the line: where that is slow, so are all of them.
+        """
         self._rate, self._window, self._deadline = rate, window, deadline
         self._lock = threading.Lock()
         self._live: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     def adopt(self, sock: WatchedSocket | WatchedTLSSocket) -> None:
         """Watch a new connection."""
-        sock.watch = Watch(self._rate, self._window, self._deadline)
+        sock.watch = Watch(self._share, self._window, self._deadline)
         with self._lock:
             self._live.add(sock)
+
+    def _share(self) -> float:
+        with self._lock:
+            return self._rate / max(1, len(self._live))
 
     def cut(self) -> None:
         """Wake whoever waits on any of them; their reads end, their writes fail."""

@@ -140,7 +140,7 @@ class Exchange:
         self.handler.end_headers()
 
     def write(self, data: bytes, pause: float = 0.0) -> None:
-        if self.seen.method == "HEAD":
+        if self.seen.method == "HEAD" or not data:
             return
         for start in range(0, len(data), 1 if pause else len(data)):
             piece = data[start : start + 1] if pause else data
@@ -168,10 +168,33 @@ class Handler(BaseHTTPRequestHandler):
         with suppress(OSError):
             self.faults.action(seen)(Exchange(self, self.faults, seen))
 
+    def do_CONNECT(self) -> None:
+        """Be a proxy: whoever is wanted, connect to the upstream."""
+        header = {k.lower(): v for k, v in self.headers.items()}
+        with self.faults.lock:
+            self.faults.seen.append(Seen("CONNECT", self.path, header))
+        host, _, port = self.faults.upstream.rpartition(":")
+        with socket.create_connection((host, int(port))) as there:
+            self.send_response_only(200)
+            self.end_headers()
+            back = threading.Thread(target=_pipe, args=(there, self.connection))
+            back.start()
+            _pipe(self.connection, there)
+            back.join()
+        self.close_connection = True
+
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_ANY  # noqa: N815
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
+
+
+def _pipe(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(PIECE):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_RDWR)
 
 
 class _Server(ThreadingHTTPServer):

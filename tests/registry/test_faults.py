@@ -202,7 +202,7 @@ def test_no_more_layers_at_a_time_than_the_settings_say(front, layer):
         fetcher = Fetcher(opened, reference(front.host))
         first = fetcher.open(layer.descriptor)
         second: list[bytes] = []
-        other = threading.Thread(target=lambda: second.append(fetcher.read(layer.descriptor)))
+        other = threading.Thread(target=lambda: fetcher.fetch_into(layer.descriptor, second.append))
         other.start()
         assert first.read()
         other.join(0.05)
@@ -210,7 +210,15 @@ def test_no_more_layers_at_a_time_than_the_settings_say(front, layer):
         first.close()
         first.close()
         other.join(20)
-        assert second == [layer.data]
+        assert b"".join(second) == layer.data
+
+
+def test_documents_are_read_while_as_many_layers_as_may_be_are_under_way(front, image):
+    with session(replace(SERIAL, parallel_layers=1)) as opened:
+        fetcher = Fetcher(opened, reference(front.host))
+        layer = fetcher.open(image.layers[1].descriptor)
+        assert fetcher.read(image.config.descriptor) == image.config.data
+        layer.close()
 
 
 def test_a_mirror_comes_first_and_is_told_whom_it_stands_for(front, registry, image, tmp_path):

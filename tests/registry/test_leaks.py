@@ -200,3 +200,16 @@ def test_a_proxy_from_the_environment_is_used_but_not_for_this_machine(
         fetch(opened, references.parse("registry.example:5000/a/b:1"), LAYER.descriptor)
     (seen,) = elsewhere.seen
     assert seen.path == f"http://registry.example:5000/v2/a/b/blobs/{LAYER.descriptor.digest}"
+
+
+def test_tls_goes_through_a_proxy_and_what_is_for_the_proxy_stays_there(certificates, monkeypatch, tmp_path):
+    (tmp_path / "registry.example").mkdir()
+    (tmp_path / "registry.example/hosts.toml").write_text("skip_verify = true\n")
+    with faults.before(tls=certificates) as secure, faults.before(secure.host) as proxy:
+        secure.on("GET", "", faults.answer(200, LAYER.data))
+        monkeypatch.setenv("HTTPS_PROXY", f"http://bob:hunter2@{proxy.host}")
+        with session(SERIAL, hosts=Hosts(tmp_path)) as opened:
+            assert fetch(opened, reference("registry.example"), LAYER.descriptor) == LAYER.data
+        assert [seen.path for seen in proxy.seen] == ["registry.example:443"]
+        assert proxy.seen[0].header["proxy-authorization"].startswith("Basic ")
+        assert "proxy-authorization" not in secure.seen[0].header

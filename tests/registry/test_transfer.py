@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -13,16 +16,18 @@ from supervisor.errors import (
     Unauthenticated,
     Unavailable,
 )
-from supervisor.oci import references
+from supervisor.oci import image, references
 from supervisor.registry.credentials import Credential, Given
 from supervisor.registry.fetcher import Fetcher
 from supervisor.registry.hosts import Hosts
 from supervisor.registry.pusher import Outcome, Pusher
 from supervisor.registry.resolver import resolve
+from tests.images import busybox_oci_tar
 from tests.registries import PASSWORD, USER, needs_registry
 from tests.registry.images import (
     MIB,
     QUICK,
+    Content,
     content,
     fetch,
     push,
@@ -187,6 +192,37 @@ def test_dockers_certificate_files_do_as_well(tls_registry, certificates, tmp_pa
     (folder / "us.key").write_bytes(certificates.client_key.read_bytes())
     with session(hosts=Hosts(tmp_path)) as opened, pytest.raises(NotFound):
         resolve(opened, reference(tls_registry.host, "tests/none"))
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="no skopeo: apt-get install skopeo")
+def test_skopeo_agrees(registry, tmp_path):
+    one = busybox_oci_tar(tmp_path / "busybox.tar")
+    there = f"docker://{registry.host}/tests/skopeo"
+    skopeo("copy", "--dest-tls-verify=false", f"oci-archive:{one}", f"{there}:theirs")
+
+    theirs = reference(registry.host, "tests/skopeo", "theirs")
+    ours = reference(registry.host, "tests/ours", "1")
+    with session() as opened:
+        _, target = resolve(opened, theirs)
+        fetcher, pusher = Fetcher(opened, theirs), Pusher(opened, ours)
+        data = fetcher.read(target)
+        manifest = image.parse_manifest(data, target.media_type)
+        for part in (*manifest.layers, manifest.config):
+            blob = Content(part, fetcher.read(part))
+            pusher.push(part, blob.opened)
+        whole = Content(target, data)
+        pusher.push(target, whole.opened, tag="1")
+        pusher.push(target, whole.opened)
+
+    found = json.loads(skopeo("inspect", "--tls-verify=false", f"docker://{ours}"))
+    assert found["Digest"] == target.digest
+    assert found["Layers"] == [layer.digest for layer in manifest.layers]
+    skopeo("copy", "--src-tls-verify=false", f"docker://{ours}", f"dir:{tmp_path / 'copied'}")
+    assert (tmp_path / "copied/manifest.json").read_bytes() == data
+
+
+def skopeo(*words: str) -> str:
+    return subprocess.run(["skopeo", *words], check=True, capture_output=True, text=True).stdout
 
 
 def test_nobody_answers(registry):
