@@ -6,10 +6,8 @@ So images share what they have in common, and a layer that is there is never unp
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -45,7 +43,7 @@ class Resolved:
     @property
     def chain(self) -> tuple[str, ...]:
         """The chain ids of the layers, the lowest first."""
-        return chain_ids(self.config.diff_ids)
+        return documents.chain_ids(self.config.diff_ids)
 
 
 async def resolve(client: Client, image: Image, platform: Platform | None = None) -> Resolved:
@@ -99,15 +97,6 @@ async def is_unpacked(client: Client, image: Image, snapshotter: str = DEFAULT_S
     except NotFound:
         return False
     return True
-
-
-def chain_ids(diff_ids: Sequence[str]) -> tuple[str, ...]:
-    """The chain id up to each layer (OCI image spec, config.md, "Layer ChainID")."""
-    chain: list[str] = []
-    for diff_id in diff_ids:
-        joined = f"{chain[-1]} {diff_id}".encode() if chain else b""
-        chain.append(f"sha256:{hashlib.sha256(joined).hexdigest()}" if joined else diff_id)
-    return tuple(chain)
 
 
 async def _unpack_layer(

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from supervisor.content.failures import translated
 from supervisor.content.store import Status
@@ -168,6 +169,11 @@ class IngestWriter:
             self._hash.update(data)
             self._offset += len(data)
             self._updated_at = instant.now()
+
+    def reader(self) -> BinaryIO:
+        """The file of the bytes, for reading along."""
+        with self._using("read along"):
+            return open(f"/proc/self/fd/{self._descriptor}", "rb", buffering=0)
 
     def truncate(self) -> None:
         """Forget all bytes and start from zero."""

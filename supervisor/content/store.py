@@ -76,6 +76,9 @@ class Writer(Protocol):
     def append(self, data: bytes) -> None:
         """Store `data` behind what is there."""
 
+    def reader(self) -> BinaryIO:
+        """The bytes, also those yet to come, as a file to read; it stays readable whatever becomes of them."""
+
     def truncate(self) -> None:
         """Forget all bytes and start from zero."""
 

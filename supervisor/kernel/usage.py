@@ -26,6 +26,12 @@ class DiskUsage:
     inodes: int = 0
 
 
+def free_bytes(folder: Path) -> int:
+    """What an unprivileged process could still write to the filesystem of `folder`, in bytes."""
+    facts = os.statvfs(folder)
+    return facts.f_bavail * facts.f_frsize
+
+
 def disk_usage(root: Path) -> DiskUsage:
     """Measure `root` with all below it; what vanishes while measuring is not counted.
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import BinaryIO
 
 from supervisor.content.store import Status, StoredBlob, Writer
 from supervisor.errors import AlreadyExists, FailedPrecondition, NotFound, SupervisorError
@@ -56,6 +57,12 @@ class Ingest:
         if isinstance(self._source, StoredBlob):
             self._unshare(self._source, keep=True)
         self._writer().append(data)
+
+    def reader(self) -> BinaryIO:
+        """The bytes, also those yet to come, as a file to read; close it."""
+        if isinstance(self._source, StoredBlob):
+            return self._blobs.files.open(self._source.digest)
+        return self._source.reader()
 
     def truncate(self) -> None:
         """Forget all bytes and start from zero."""

@@ -6,6 +6,7 @@ and for a manifest is refused: two programs reading it could see two different i
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -170,6 +171,15 @@ def choose(index: Index, wanted: Platform) -> IndexEntry:
         offered = ", ".join(str(entry.platform) for entry in index.entries[:20]) or "nothing"
         raise NotFound(f"no image for {wanted} in the index; it offers {offered}")
     return index.entries[min(ranked)[1]]
+
+
+def chain_ids(diff_ids: Sequence[str]) -> tuple[str, ...]:
+    """The chain id up to each layer (OCI image spec, config.md, "Layer ChainID")."""
+    chain: list[str] = []
+    for diff_id in diff_ids:
+        joined = f"{chain[-1]} {diff_id}".encode() if chain else b""
+        chain.append(f"sha256:{hashlib.sha256(joined).hexdigest()}" if joined else diff_id)
+    return tuple(chain)
 
 
 def _is_attestation(entry: IndexEntry) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 from supervisor.errors import DataLoss, InvalidArgument, NotFound, ResourceExhausted
 from supervisor.model import digest as digests
@@ -34,10 +34,11 @@ _HASH_PIECE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class NamedTarget:
-    """An image in an archive; `name` is empty when the archive does not say."""
+    """An image in an archive; `name` in full, or only `tag`, are empty when the archive does not say."""
 
     name: str
     target: Descriptor
+    tag: str = ""
 
 
 class Archive:
@@ -93,7 +94,10 @@ class Archive:
         # Newer `docker save` writes both; the layout says more.
         if _INDEX_FILE in self._members and _LAYOUT_FILE in self._members:
             index = image.parse_index(self._file(_INDEX_FILE))
-            return tuple(NamedTarget(_oci_name(e.descriptor), _bare(e.descriptor)) for e in index.entries)
+            return tuple(
+                NamedTarget(_oci_name(e.descriptor), _bare(e.descriptor), _oci_tag(e.descriptor))
+                for e in index.entries
+            )
         if _DOCKER_FILE in self._members:
             return tuple(self._docker_images())
         raise InvalidArgument(
@@ -145,12 +149,20 @@ class Archive:
 def opened(path: Path) -> Iterator[Archive]:
     """Open an image archive, a tar file that may be compressed; raises NotFound and InvalidArgument."""
     try:
-        with tarfile.open(path, "r:*") as tar:
-            yield Archive(tar, _members(tar))
+        with open(path, "rb") as file, of_file(file, str(path)) as archive:
+            yield archive
     except FileNotFoundError:
         raise NotFound(f"open image archive {path}: no such file") from None
+
+
+@contextmanager
+def of_file(file: IO[bytes], what: str = "") -> Iterator[Archive]:
+    """The image archive in a file that can seek; raises InvalidArgument."""
+    try:
+        with tarfile.open(fileobj=file, mode="r:*") as tar:
+            yield Archive(tar, _members(tar))
     except (tarfile.TarError, EOFError) as error:
-        raise InvalidArgument(f"read image archive {path}: {error}") from error
+        raise InvalidArgument(f"read image archive {what}: {error}") from error
 
 
 def _members(tar: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
@@ -167,6 +179,11 @@ def _oci_name(target: Descriptor) -> str:
     reference = target.annotations.get(REF_ANNOTATION, "")
     full = reference if "/" in reference or ":" in reference else ""
     return target.annotations.get(NAME_ANNOTATION) or full
+
+
+def _oci_tag(target: Descriptor) -> str:
+    reference = target.annotations.get(REF_ANNOTATION, "")
+    return "" if "/" in reference or ":" in reference else reference
 
 
 def _bare(target: Descriptor) -> Descriptor:

@@ -1,0 +1,168 @@
+"""Importing archives of images: OCI layouts and what `docker save` writes (containerd: core/transfer)."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from supervisor.diff.compression import Readable
+from supervisor.errors import AlreadyExists, InvalidArgument, NotFound
+from supervisor.model.descriptor import Descriptor
+from supervisor.model.image import Image
+from supervisor.oci import archive
+from supervisor.oci import image as documents
+from supervisor.oci import platform as platforms
+from supervisor.oci.archive import Archive
+from supervisor.oci.image import Index, Manifest
+from supervisor.transfer import walking
+from supervisor.transfer.naming import Naming
+from supervisor.transfer.progress import Part, Progress, Report, part_name
+from supervisor.transfer.stores import Scope
+from supervisor.transfer.unpacking import Source, Unpack, unpack
+from supervisor.transfer.walking import Wanted
+
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """What is asked for: what to call the images, which platforms of them, and where to unpack."""
+
+    naming: Naming
+    wanted: Wanted = Wanted()
+    unpacks: Sequence[Unpack] = ()
+
+
+def import_stream(scope: Scope, stream: Readable, asked: Import, report: Report) -> list[Image]:
+    """Import the archive that `stream` is, and name its images; those that no rule names stay nameless.
+
+    Raises InvalidArgument when it is no archive of images, or lacks a part, NotFound when no image got a
+    name. Members lie in any order, so the stream is written to the spool first.
+    """
+    report(Progress("Importing"))
+    with tempfile.TemporaryFile(dir=scope.stores.spool) as spooled:
+        while piece := stream.read(_PIECE):
+            spooled.write(piece)
+        spooled.seek(0)
+        with archive.of_file(spooled) as source:
+            stored = _import(scope, source, asked, report)
+    if not stored:
+        raise NotFound("no image name found: the archive's images have names that no rule of the request takes")
+    report(Progress("Completed import"))
+    return stored
+
+
+def _import(scope: Scope, source: Archive, asked: Import, report: Report) -> list[Image]:
+    importer = _Importer(scope, source, asked, report)
+    for target in {entry.target.digest: entry.target for entry in source.images}.values():
+        importer.bring(target, chosen=True, depth=0)
+    importer.unpack()
+    images = [
+        image
+        for entry in source.images
+        for image in asked.naming.of_archived(entry.target, entry.name, entry.tag)
+    ]
+    if len({entry.target.digest for entry in source.images}) == 1:
+        images += asked.naming.of_target(source.images[0].target)
+    stored = [scope.name(image) for image in {image.name: image for image in images}.values()]
+    for image in stored:
+        report(Progress("saved", image.name, descriptor=image.target))
+    return stored
+
+
+@dataclass(slots=True)
+class _Importer:
+    scope: Scope
+    source: Archive
+    asked: Import
+    report: Report
+    manifests: list[Manifest] = field(default_factory=list)
+
+    def bring(self, target: Descriptor, *, chosen: bool, depth: int) -> None:
+        """Store what `target` points to, children first."""
+        walking.check_depth(depth, target)
+        data = self.source.document(target)
+        parsed = documents.parse(data, target.media_type)
+        kept = [child for child in walking.children(parsed) if self._is_wanted(parsed, child)]
+        for child in kept:
+            if walking.is_document(child):
+                self.bring(child, chosen=chosen, depth=depth + 1)
+            else:
+                self._blob(child, target.digest)
+        if self.scope.write(target, data, walking.reference_labels(parsed, kept)):
+            Part(self.report, target, "", "importing").complete()
+        if isinstance(parsed, Manifest):
+            self.manifests.append(parsed)
+
+    def _is_wanted(self, parsed: Index | Manifest, child: Descriptor) -> bool:
+        if isinstance(parsed, Index):
+            chosen = {entry.descriptor.digest for entry in self.asked.wanted.of(parsed)}
+            return child.digest in chosen and self.source.has(child.digest)
+        if not self.source.has(child.digest):
+            raise InvalidArgument(f"the archive lacks {child.digest}, which one of its images needs")
+        return True
+
+    def _blob(self, blob: Descriptor, parent: str) -> None:
+        part = Part(self.report, blob, parent, "importing")
+        if self.scope.has(blob.digest):
+            part.exists()
+            return
+        content, scope = self.scope.stores.content, self.scope
+        try:
+            ingest = content.open_ingest(
+                scope.namespace, part_name(blob), scope.lease, total=blob.size, expected=blob.digest
+            )
+        except AlreadyExists:
+            part.exists()
+            return
+        try:
+            ingest.truncate()
+            with self.source.open(blob.digest) as opened:
+                while piece := opened.read(_PIECE):
+                    ingest.append(piece)
+            with suppress(AlreadyExists):
+                ingest.commit(blob.size, blob.digest, {})
+        finally:
+            ingest.close()
+        part.complete()
+
+    def unpack(self) -> None:
+        """Unpack what was asked for."""
+        for manifest in self.manifests:
+            unpack_stored(self.scope, manifest, self.asked.unpacks, self.report)
+
+
+def unpack_stored(
+    scope: Scope, manifest: Manifest, unpacks: Sequence[Unpack], report: Report
+) -> None:
+    """Unpack an image whose blobs are all in the store, for those of `unpacks` that it suits."""
+    if manifest.config.media_type not in documents.CONFIG_TYPES:
+        return
+    config = documents.parse_config(scope.document(manifest.config))
+    for wanted in unpacks:
+        if platforms.rank(config.platform, wanted.platform) is None:
+            continue
+        opened: list[BinaryIO] = []
+        try:
+            sources = [_stored_source(scope, layer, opened, report) for layer in manifest.layers]
+            top = unpack(scope, wanted.snapshotter, config, sources)
+        finally:
+            for blob in opened:
+                blob.close()
+        if top:
+            scope.label(manifest.config.digest, {f"containerd.io/gc.ref.snapshot.{wanted.snapshotter}": top})
+
+
+def _stored_source(scope: Scope, layer: Descriptor, opened: list[BinaryIO], report: Report) -> Source:
+    def reader() -> BinaryIO:
+        opened.append(scope.open(layer.digest))
+        return opened[-1]
+
+    def tell(event: str) -> None:
+        report(Progress(event, part_name(layer), (), 0, layer.size, layer))
+
+    return Source(layer, reader, began=lambda: tell("extracting"), done=lambda: tell("extracted"))

@@ -1,0 +1,128 @@
+"""What transfers work on: the stores of one namespace, under one lease."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from supervisor.diff.apply import Applied
+from supervisor.diff.compression import Readable
+from supervisor.errors import AlreadyExists, DataLoss, NotFound
+from supervisor.metadata import images, leases
+from supervisor.metadata.content_store import ContentStore
+from supervisor.metadata.database import Transaction
+from supervisor.metadata.snapshots import Snapshots
+from supervisor.model import digest as digests
+from supervisor.model.descriptor import Descriptor
+from supervisor.model.digest import Digest
+from supervisor.model.identifiers import Namespace
+from supervisor.model.image import Image
+from supervisor.model.instant import SECOND, Nanoseconds, format_rfc3339, now
+from supervisor.model.lease import EXPIRE_LABEL, Lease
+from supervisor.model.mount import Mount
+from supervisor.oci.document import MAX_DOCUMENT_BYTES
+
+LEASE_SECONDS = 24 * 3600
+"""How long what a transfer has brought is kept if the daemon dies before its end."""
+
+Apply = Callable[[Readable, str, Sequence[Mount]], Applied]
+"""Unpacks a layer of a media type into mounts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Content, snapshots and images of all namespaces; `spool` is a folder for what must be read twice."""
+
+    content: ContentStore
+    snapshots: Snapshots
+    apply: Apply
+    spool: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One transfer's view of the stores: whose, and which lease holds what it makes."""
+
+    stores: Stores
+    namespace: Namespace
+    lease: str
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """A blob of the namespace, to be closed; raises NotFound."""
+        return self.stores.content.open_blob(self.namespace, digest)[0]
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the namespace has the blob; if so the lease holds it from now on."""
+        content = self.stores.content
+        return content.has(self.namespace, digest) and content.hold(self.namespace, digest, self.lease)
+
+    def document(self, target: Descriptor) -> bytes:
+        """A small blob as a whole; raises NotFound, DataLoss when it is too large or damaged."""
+        with self.open(target.digest) as blob:
+            data = blob.read(MAX_DOCUMENT_BYTES + 1)
+        algorithm, _ = digests.split(target.digest)
+        if len(data) > MAX_DOCUMENT_BYTES or digests.of_bytes(data, algorithm) != target.digest:
+            raise DataLoss(f"blob {target.digest} is no document, or damaged; pull the image again")
+        return data
+
+    def label(self, digest: Digest, labels: Mapping[str, str]) -> None:
+        """Give a blob labels that it lacks."""
+        content = self.stores.content
+        known = content.info(self.namespace, digest)
+        if any(known.labels.get(key) != value for key, value in labels.items()):
+            content.update(self.namespace, replace(known, labels={**known.labels, **labels}))
+
+    def write(self, blob: Descriptor, data: bytes, labels: Mapping[str, str]) -> bool:
+        """Store a document with labels; False when it is there already, with the labels now."""
+        ref = f"{blob.digest}-{secrets.token_hex(4)}"
+        try:
+            ingest = self.stores.content.open_ingest(
+                self.namespace, ref, self.lease, total=len(data), expected=blob.digest
+            )
+        except AlreadyExists:
+            self.label(blob.digest, labels)
+            return False
+        try:
+            ingest.append(data)
+            ingest.commit(len(data), blob.digest, labels)
+        except AlreadyExists:
+            self.label(blob.digest, labels)
+            return False
+        finally:
+            ingest.close()
+        return True
+
+    def name(self, image: Image) -> Image:
+        """Give an image its name, whatever had it before."""
+        return self.stores.content.database.write(lambda tx: _put(tx, self.namespace, image))
+
+    def image(self, name: str) -> Image:
+        """An image by its name; raises NotFound."""
+        return self.stores.content.database.read(lambda c: images.get(c, self.namespace, name))
+
+
+def _put(tx: Transaction, namespace: Namespace, image: Image) -> Image:
+    try:
+        return images.create(tx, namespace, image)
+    except AlreadyExists:
+        return images.change(tx, namespace, image)
+
+
+@contextmanager
+def leased(stores: Stores, namespace: Namespace, lease: str | None) -> Iterator[Scope]:
+    """A scope under the caller's lease, or under one that ends with the context."""
+    if lease is not None:
+        yield Scope(stores, namespace, lease)
+        return
+    database = stores.content.database
+    expires = format_rfc3339(Nanoseconds(now() + LEASE_SECONDS * SECOND))
+    made = database.write(lambda tx: leases.create(tx, namespace, Lease("", {EXPIRE_LABEL: expires})))
+    try:
+        yield Scope(stores, namespace, made.id)
+    finally:
+        with suppress(NotFound):
+            database.write(lambda tx: leases.remove(tx, namespace, made.id))
