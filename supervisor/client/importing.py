@@ -11,14 +11,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from supervisor.client import archive
-from supervisor.client.archive import Archive
 from supervisor.client.client import Client
 from supervisor.client.images import Image
 from supervisor.errors import InvalidArgument
 from supervisor.model.descriptor import Descriptor
+from supervisor.oci import archive, references
 from supervisor.oci import image as documents
-from supervisor.oci import references
+from supervisor.oci.archive import Archive
 from supervisor.oci.image import Index
 
 Report = Callable[["Step"], None]

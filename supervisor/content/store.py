@@ -77,7 +77,7 @@ class Writer(Protocol):
         """Store `data` behind what is there."""
 
     def reader(self) -> BinaryIO:
-        """The bytes, also those yet to come, as a file to read; it stays readable whatever becomes of them."""
+        """The bytes, also those yet to come, as a file; it stays readable whatever becomes of them."""
 
     def truncate(self) -> None:
         """Forget all bytes and start from zero."""

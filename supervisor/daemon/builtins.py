@@ -23,6 +23,8 @@ MOUNT_MANAGER = "io.containerd.mount-manager.v1"
 INTERNAL = "io.containerd.internal.v1"
 SANDBOX_STORE = "io.containerd.sandbox.store.v1"
 RUNTIME = "io.containerd.runtime.v2"
+STREAMING = "io.containerd.streaming.v1"
+TRANSFER = "io.containerd.transfer.v1"
 GRPC = "io.containerd.grpc.v1"
 TTRPC = "io.containerd.ttrpc.v1"
 
@@ -51,6 +53,10 @@ BUILTINS = (
     Plugin(GRPC, "mounts", f"{_SERVICES}:mounts", (MOUNT_MANAGER,)),
     Plugin(GRPC, "sandboxes", f"{_SERVICES}:sandboxes", (SANDBOX_STORE,)),
     Plugin(GRPC, "diff", f"{_SERVICES}:diff", (SERVICE, MOUNT_MANAGER)),
+    Plugin(STREAMING, "manager", f"{_PARTS}:streams"),
+    Plugin(TRANSFER, "local", f"{_PARTS}:transfer_stores", (SERVICE, MOUNT_MANAGER)),
+    Plugin(GRPC, "streaming", f"{_SERVICES}:streaming", (STREAMING,)),
+    Plugin(GRPC, "transfer", f"{_SERVICES}:transfer", (TRANSFER, STREAMING)),
     Plugin(GRPC, "events", f"{_SERVICES}:events", (METADATA, EVENT)),
     Plugin(GRPC, "journal", f"{_SERVICES}:journal", (METADATA, EVENT)),
     Plugin(GRPC, "tasks", f"{_SERVICES}:tasks", (RUNTIME, SERVICE)),

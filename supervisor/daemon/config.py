@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any as Anything
 
 from supervisor.errors import InvalidArgument
+from supervisor.registry.settings import RegistrySettings
 from supervisor.shimv2.settings import Timeouts
 
 DEFAULT_ROOT = "/var/lib/container-supervisor"
@@ -137,6 +138,19 @@ class Gc:
 
 
 @dataclass(frozen=True, slots=True)
+class Transfer:
+    """Pulls and pushes that the daemon itself does: how many at a time, and where registries are described.
+
+    `hosts` is a folder of hosts.toml files; `snapshotter` is where images are unpacked if nothing else is
+    said.
+    """
+
+    concurrent: int = 8
+    hosts: str = "/etc/container-supervisor/certs.d"
+    snapshotter: str = "overlayfs"
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings."""
 
@@ -152,6 +166,8 @@ class Config:
     tasks: Tasks = Tasks()
     events: Events = Events()
     gc: Gc = Gc()
+    transfer: Transfer = Transfer()
+    registry: RegistrySettings = field(default_factory=RegistrySettings)
 
 
 def load(path: Path | None) -> Config:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -15,6 +16,9 @@ from supervisor.content.local import LocalStore
 from supervisor.daemon.config import Events as EventsConfig
 from supervisor.daemon.plugins import Context, Part
 from supervisor.daemon.repeating import repeating
+from supervisor.diff.apply import Applied, Processing, apply, whole
+from supervisor.diff.compression import Readable
+from supervisor.diff.processors import Processor
 from supervisor.events.exchange import Exchange
 from supervisor.gc.collector import Collector
 from supervisor.gc.schedule import Settings
@@ -25,15 +29,19 @@ from supervisor.metadata.database import Database
 from supervisor.metadata.mount_manager import MountManager
 from supervisor.metadata.snapshots import Snapshots
 from supervisor.metadata.store import Store
+from supervisor.model.identifiers import Namespace
 from supervisor.model.instant import SECOND, Nanoseconds, now
+from supervisor.model.mount import Mount
 from supervisor.oci.platform import host
 from supervisor.services import ttrpc_events
 from supervisor.services.scheduler import Scheduler
+from supervisor.services.streams import Streams
 from supervisor.shimv2.manager import Manager
 from supervisor.shimv2.settings import ShimSettings
 from supervisor.snapshots.native import NativeSnapshotter
 from supervisor.snapshots.overlay import OverlaySnapshotter
 from supervisor.snapshots.snapshotter import Snapshotter
+from supervisor.transfer.stores import Stores
 from supervisor.ttrpc.aio import Server
 
 SNAPSHOTTER = "io.containerd.snapshotter.v1"
@@ -149,6 +157,33 @@ async def scheduler(context: Context) -> Part:
 async def differ(context: Context) -> Part:
     """Unpacks layers; the diff service does it, clients look for this name."""
     return Part(None, platforms=(host(),))
+
+
+async def streams(context: Context) -> Part:
+    """Streams that clients open for their transfers."""
+    return Part(Streams())
+
+
+async def transfer_stores(context: Context) -> Part:
+    """What transfers work on."""
+    spool, mount_points = context.root / "spool", context.root / "tmpmounts"
+    await in_thread(spool.mkdir, mode=0o700, exist_ok=True)
+    settings, manager = context.config.diff, context.get(MountManager)
+    processors = [Processor(name, **asdict(one)) for name, one in settings.stream_processors.items()]
+    processing = Processing(processors)
+
+    def unpacked(namespace: Namespace, blob: Readable, media_type: str, mounts: Sequence[Mount]) -> Applied:
+        with manager.ready(namespace, mounts) as plain, whole(blob, media_type, processing, spool) as file:
+            return apply(
+                file,
+                media_type,
+                plain,
+                tmp_root=mount_points,
+                sync=settings.sync_fs,
+                processing=processing,
+            )
+
+    return Part(Stores(context.get(ContentStore), context.get(Snapshots), unpacked, spool))
 
 
 async def mount_manager(context: Context) -> Part:

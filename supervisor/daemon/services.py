@@ -34,9 +34,13 @@ from supervisor.services.runtime_info import runtime_info
 from supervisor.services.sandbox_store import SandboxStore
 from supervisor.services.scheduler import Scheduler
 from supervisor.services.snapshots import Snapshots
+from supervisor.services.streaming import Streaming
+from supervisor.services.streams import Streams
 from supervisor.services.tasks import Tasks
+from supervisor.services.transfer import Settings, Transfer
 from supervisor.services.version import Version
 from supervisor.shimv2.manager import Manager
+from supervisor.transfer.stores import Stores
 
 DAY_SECONDS = 86_400
 TRIM_SECONDS = 600.0
@@ -118,6 +122,21 @@ def _remove_empty_folders(folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     for left in folder.iterdir():
         left.rmdir()
+
+
+async def streaming(context: Context) -> Part:
+    """Streams."""
+    servicer = Streaming(context.get(Streams))
+    return Part(servicer, servicer)
+
+
+async def transfer(context: Context) -> Part:
+    """Images moved."""
+    config = context.config.transfer
+    hosts = Path(config.hosts) if config.hosts else None
+    settings = Settings(context.config.registry, hosts, config.concurrent, config.snapshotter)
+    servicer = Transfer(context.get(Stores), context.get(Streams), settings)
+    return Part(servicer, servicer)
 
 
 async def events(context: Context) -> Part:

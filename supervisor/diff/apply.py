@@ -7,12 +7,13 @@ compares the digest with the image's own; what was unpacked must be discarded wh
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
 from supervisor.diff import media_types, processors
 from supervisor.diff.compression import Readable, decompress
@@ -48,8 +49,20 @@ class Processing:
 NO_PROCESSING = Processing()
 
 
+@contextmanager
+def whole(blob: Readable, media_type: str, processing: Processing, spool: Path) -> Iterator[Readable]:
+    """The blob, as a file if processors want it: one that is still arriving is written down below `spool`."""
+    if not processors.chain(media_type, processing.processors)[0] or hasattr(blob, "fileno"):
+        yield blob
+        return
+    with tempfile.TemporaryFile(dir=spool) as file:
+        shutil.copyfileobj(cast("IO[bytes]", blob), file)
+        file.seek(0)
+        yield file
+
+
 def apply(
-    blob: BinaryIO,
+    blob: Readable,
     media_type: str,
     mounts: Sequence[Mount],
     *,
@@ -66,7 +79,8 @@ def apply(
     through, last_type = processors.chain(media_type, processing.processors)
     if not through:
         return _apply(blob, media_type, target, tmp_root, sync=sync)
-    with processors.running(blob, media_type, through, processing.payloads) as made:
+    file = cast("BinaryIO", blob)  # which programs can read, too
+    with processors.running(file, media_type, through, processing.payloads) as made:
         return _apply(made, last_type, target, tmp_root, sync=sync)
 
 

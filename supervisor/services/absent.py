@@ -8,7 +8,5 @@ from __future__ import annotations
 
 SERVICES = {
     "containerd.services.sandbox.v1.Controller": "the sandbox controller",
-    "containerd.services.streaming.v1.Streaming": "streaming",
-    "containerd.services.transfer.v1.Transfer": "the transfer service",
 }
 """Their names, and what they are in words."""

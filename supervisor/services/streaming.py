@@ -22,7 +22,9 @@ class Streaming:
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
 
-    async def Stream(self, requests: AsyncIterator[AnyMessage], context: Context) -> AsyncIterator[AnyMessage]:
+    async def Stream(
+        self, requests: AsyncIterator[AnyMessage], context: Context
+    ) -> AsyncIterator[AnyMessage]:
         """Register, say so by an empty message, and pass messages both ways until either side ends."""
         namespace = namespace_of(context)
         first = await anext(requests, None)

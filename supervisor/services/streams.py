@@ -20,7 +20,7 @@ INCOMING = 64
 """Messages that a client may be ahead; then its connection waits."""
 
 OUTGOING = 4096
-"""Messages that may wait for a client; what is told beyond them, like progress, is left out."""
+"""Messages that may wait for a client before progress is left out. Bytes wait for the client's window."""
 
 TYPE_PREFIX = "type.googleapis.com/"
 
@@ -30,7 +30,7 @@ class Stream:
 
     def __init__(self) -> None:
         self._incoming: asyncio.Queue[AnyMessage | None] = asyncio.Queue(INCOMING)
-        self._outgoing: asyncio.Queue[AnyMessage | None] = asyncio.Queue(OUTGOING)
+        self._outgoing: asyncio.Queue[AnyMessage | None] = asyncio.Queue()
         self._closed = False
 
     async def receive(self) -> AnyMessage | None:
@@ -48,7 +48,7 @@ class Stream:
 
     def offer(self, message: Message) -> None:
         """Have the client get a message, unless too many wait for it or it is gone."""
-        if not self._closed and not self._outgoing.full():
+        if not self._closed and self._outgoing.qsize() < OUTGOING:
             self._outgoing.put_nowait(packed(message))
 
     def close(self) -> None:
@@ -56,8 +56,6 @@ class Stream:
         if self._closed:
             return
         self._closed = True
-        if self._outgoing.full():
-            self._outgoing.get_nowait()
         self._outgoing.put_nowait(None)
 
     async def take(self, message: AnyMessage | None) -> None:
@@ -93,9 +91,7 @@ class Streams:
         try:
             return self._open[namespace, name]
         except KeyError:
-            raise NotFound(
-                f'stream "{name}": open it first, by Streaming.Stream, and keep it open'
-            ) from None
+            raise NotFound(f'stream "{name}": open it first, by Streaming.Stream, and keep it open') from None
 
 
 def packed(message: Message) -> AnyMessage:

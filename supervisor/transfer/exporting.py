@@ -15,6 +15,7 @@ from typing import Protocol, cast
 from supervisor.errors import InvalidArgument, NotFound
 from supervisor.model.descriptor import Descriptor
 from supervisor.model.image import Image
+from supervisor.model.platform import Platform
 from supervisor.oci import image as documents
 from supervisor.oci import platform as platforms
 from supervisor.oci.archive import NAME_ANNOTATION, REF_ANNOTATION
@@ -39,7 +40,7 @@ class Export:
     """What is asked for; without platforms those of the host, unless all are wanted."""
 
     names: Sequence[str]
-    platforms: Sequence[platforms.Platform] = ()
+    platforms: Sequence[Platform] = ()
     all_platforms: bool = False
     docker: bool = True
     """Whether Docker should be able to load it."""
@@ -50,7 +51,7 @@ class Export:
     def wanted(self) -> Wanted:
         """The platforms of an index that are meant."""
         if self.all_platforms:
-            return Wanted()
+            return walking.EVERYTHING
         return Wanted(tuple(self.platforms) or (platforms.host(),))
 
 

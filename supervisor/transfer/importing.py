@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -23,7 +22,7 @@ from supervisor.transfer.naming import Naming
 from supervisor.transfer.progress import Part, Progress, Report, part_name
 from supervisor.transfer.stores import Scope
 from supervisor.transfer.unpacking import Source, Unpack, unpack
-from supervisor.transfer.walking import Wanted
+from supervisor.transfer.walking import EVERYTHING, Wanted
 
 _PIECE = 1 << 20
 
@@ -33,7 +32,7 @@ class Import:
     """What is asked for: what to call the images, which platforms of them, and where to unpack."""
 
     naming: Naming
-    wanted: Wanted = Wanted()
+    wanted: Wanted = EVERYTHING
     unpacks: Sequence[Unpack] = ()
 
 
@@ -51,7 +50,7 @@ def import_stream(scope: Scope, stream: Readable, asked: Import, report: Report)
         with archive.of_file(spooled) as source:
             stored = _import(scope, source, asked, report)
     if not stored:
-        raise NotFound("no image name found: the archive's images have names that no rule of the request takes")
+        raise NotFound("no image name found: no rule of the request takes a name that the archive has")
     report(Progress("Completed import"))
     return stored
 
@@ -136,9 +135,7 @@ class _Importer:
             unpack_stored(self.scope, manifest, self.asked.unpacks, self.report)
 
 
-def unpack_stored(
-    scope: Scope, manifest: Manifest, unpacks: Sequence[Unpack], report: Report
-) -> None:
+def unpack_stored(scope: Scope, manifest: Manifest, unpacks: Sequence[Unpack], report: Report) -> None:
     """Unpack an image whose blobs are all in the store, for those of `unpacks` that it suits."""
     if manifest.config.media_type not in documents.CONFIG_TYPES:
         return

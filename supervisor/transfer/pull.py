@@ -34,7 +34,7 @@ from supervisor.transfer.naming import Naming
 from supervisor.transfer.progress import Part, Progress, Report, part_name
 from supervisor.transfer.stores import Scope
 from supervisor.transfer.unpacking import Source, Unpack, unpack
-from supervisor.transfer.walking import Wanted
+from supervisor.transfer.walking import EVERYTHING, Wanted
 
 Verify = Callable[[str, Descriptor], None]
 """Raises what forbids an image of that name and target."""
@@ -46,7 +46,7 @@ class Pull:
 
     reference: str
     naming: Naming
-    wanted: Wanted = Wanted()
+    wanted: Wanted = EVERYTHING
     unpacks: Sequence[Unpack] = ()
     all_metadata: bool = False
     """Whether manifests and configurations of other platforms are fetched, too."""
@@ -109,7 +109,7 @@ class _Puller:
 
     def close(self) -> None:
         """Let go of the files of what arrived."""
-        for growing, arrived in self.arriving.values():
+        for _, arrived in self.arriving.values():
             arrived.cancel()
         self.pool.shutdown(wait=True)
         for growing, _ in self.arriving.values():

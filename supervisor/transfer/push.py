@@ -21,9 +21,7 @@ from supervisor.transfer.walking import Wanted
 _SOURCE = "containerd.io/distribution.source."
 
 
-def push(
-    scope: Scope, session: Session, name: str, reference: str, wanted: Wanted, report: Report
-) -> None:
+def push(scope: Scope, session: Session, name: str, reference: str, wanted: Wanted, report: Report) -> None:
     """Push the image `name` to `reference`; raises NotFound, and RegistryErrors that say what failed.
 
     What the registry has already is not sent, or taken over from another of its repositories that the

@@ -29,8 +29,8 @@ from supervisor.oci.document import MAX_DOCUMENT_BYTES
 LEASE_SECONDS = 24 * 3600
 """How long what a transfer has brought is kept if the daemon dies before its end."""
 
-Apply = Callable[[Readable, str, Sequence[Mount]], Applied]
-"""Unpacks a layer of a media type into mounts."""
+Apply = Callable[[Namespace, Readable, str, Sequence[Mount]], Applied]
+"""Unpacks a layer of a media type into mounts of a namespace."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ def _unpack_layer(scope: Scope, place: Place, layer: _Layer) -> None:
         try:
             layer.source.began()
             blob = layer.source.layer
-            applied = scope.stores.apply(layer.source.reader(), blob.media_type, mounts)
+            applied = scope.stores.apply(scope.namespace, layer.source.reader(), blob.media_type, mounts)
             layer.source.complete()
             _check(blob, applied.digest, layer.diff_id)
             scope.label(blob.digest, {UNCOMPRESSED_LABEL: applied.digest})

@@ -34,7 +34,9 @@ class Wanted:
         if not self.platforms:
             return list(index.entries[: self.limit or None])
         ranked = [
-            (rank, place) for place, entry in enumerate(index.entries) if (rank := self._rank(entry)) is not None
+            (rank, place)
+            for place, entry in enumerate(index.entries)
+            if (rank := self._rank(entry)) is not None
         ]
         if not ranked and index.entries:
             offered = ", ".join(str(entry.platform) for entry in index.entries[:20])
@@ -46,6 +48,10 @@ class Wanted:
     def _rank(self, entry: IndexEntry) -> int | None:
         ranks = [platforms.rank(entry.platform, wanted) for wanted in self.platforms]
         return min((rank for rank in ranks if rank is not None), default=None)
+
+
+EVERYTHING = Wanted()
+"""All images of an index."""
 
 
 def is_document(target: Descriptor) -> bool:
@@ -63,9 +69,7 @@ def children(parsed: Index | Manifest) -> list[Descriptor]:
 def reference_labels(parsed: Index | Manifest, kept: Sequence[Descriptor]) -> Mapping[str, str]:
     """The labels by which a document keeps those of its parts that are in `kept`."""
     digests = {part.digest for part in kept}
-    return {
-        f"{_REF}.{key}": part.digest for key, part in _keyed(parsed).items() if part.digest in digests
-    }
+    return {f"{_REF}.{key}": part.digest for key, part in _keyed(parsed).items() if part.digest in digests}
 
 
 def _keyed(parsed: Index | Manifest) -> dict[str, Descriptor]:

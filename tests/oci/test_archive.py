@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.client import archive
 from supervisor.errors import DataLoss, InvalidArgument, NotFound
+from supervisor.oci import archive
 from supervisor.oci import image as documents
 from tests.images import TAG, busybox_docker_tar, busybox_oci_tar, tar_of
 
