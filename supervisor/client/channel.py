@@ -34,7 +34,7 @@ _OPTIONS = (
 
 
 class Duplex(Generic[Request, Answer]):
-    """A call on which both sides send; used for writing content."""
+    """A call on which both sides send; used for writing content, and for transfers."""
 
     def __init__(self, call: grpc.aio.StreamStreamCall[Request, Answer], address: str) -> None:
         self._call = call
@@ -48,6 +48,22 @@ class Duplex(Generic[Request, Answer]):
                 await self._call.write(request)
             answer = await self._call.read()
         return None if answer is grpc.aio.EOF else cast(Answer, answer)  # type: ignore[attr-defined]
+
+    async def send(self, request: Request) -> None:
+        """Send a request, without waiting for an answer to it."""
+        with translating(self._address):
+            await self._call.write(request)
+
+    async def receive(self) -> Answer | None:
+        """The next answer; None when the other side has ended."""
+        with translating(self._address):
+            answer = await self._call.read()
+        return None if answer is grpc.aio.EOF else cast(Answer, answer)  # type: ignore[attr-defined]
+
+    async def finish(self) -> None:
+        """Say that nothing more is sent."""
+        with translating(self._address):
+            await self._call.done_writing()
 
     def cancel(self) -> None:
         """End the call; what was answered so far holds."""

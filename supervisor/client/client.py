@@ -20,6 +20,7 @@ from supervisor.client.leases import DEFAULT_LIFETIME, Leases
 from supervisor.client.namespaces import Namespaces
 from supervisor.client.snapshots import DEFAULT_SNAPSHOTTER, Snapshots
 from supervisor.client.tasks import Tasks
+from supervisor.client.transfers import Transfers
 from supervisor.errors import SupervisorError
 
 DEFAULT_ADDRESS = "/run/container-supervisor/supervisor.sock"
@@ -57,6 +58,7 @@ class Client:
         self.exits = Exits(self._channel)
         self.introspection = Introspection(self._channel)
         self.collection = Collection(self._channel)
+        self.transfers = Transfers(self._channel)
 
     async def __aenter__(self) -> Self:
         return self

@@ -119,10 +119,11 @@ class _Importer:
             part.exists()
             return
         try:
-            ingest.truncate()
-            with self.source.open(blob.digest) as opened:
-                while piece := opened.read(_PIECE):
-                    ingest.append(piece)
+            if ingest.status().offset != blob.size:  # another namespace's bytes may stand for them
+                ingest.truncate()
+                with self.source.open(blob.digest) as opened:
+                    while piece := opened.read(_PIECE):
+                        ingest.append(piece)
             with suppress(AlreadyExists):
                 ingest.commit(blob.size, blob.digest, {})
         finally:

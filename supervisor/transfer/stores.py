@@ -87,7 +87,8 @@ class Scope:
             self.label(blob.digest, labels)
             return False
         try:
-            ingest.append(data)
+            if not ingest.status().offset:  # another namespace's bytes may stand for them
+                ingest.append(data)
             ingest.commit(len(data), blob.digest, labels)
         except AlreadyExists:
             self.label(blob.digest, labels)
