@@ -15,6 +15,7 @@ from supervisor.cli import (
     gc_cmd,
     images_cmd,
     logs_cmd,
+    registry_cmd,
     run_cmd,
     version_cmd,
 )
@@ -74,18 +75,44 @@ def _add(commands: Commands, name: str, text: str, command: Command) -> argparse
 
 
 def _images(commands: Commands) -> None:
-    nouns = commands.add_parser("images", help="images: import, ls, rm")
+    nouns = commands.add_parser("images", help="images: pull, push, import, export, tag, ls, rm")
     verbs = nouns.add_subparsers(title="commands", metavar="COMMAND", required=True)
     load = _add(verbs, "import", "import OCI or docker archives", images_cmd.load)
     load.add_argument("archive", nargs="+", help="tar file, plain or compressed")
     load.add_argument("--name", help="what to call the image of an archive that holds one")
     load.add_argument("--no-unpack", action="store_true", help="store the blobs only")
     _snapshotter(load)
+    pull = _add(verbs, "pull", "pull an image from a registry and unpack it", registry_cmd.pull)
+    pull.add_argument("image", help="busybox, or host/repository:tag")
+    pull.add_argument("--no-unpack", action="store_true", help="store the blobs only")
+    _snapshotter(pull)
+    _registry(pull)
+    push = _add(verbs, "push", "push an image to a registry", registry_cmd.push)
+    push.add_argument("image")
+    push.add_argument("reference", nargs="?", help="where to, if not where its name says")
+    _registry(push)
+    export = _add(verbs, "export", "write images as an archive for containerd or Docker", registry_cmd.export)
+    export.add_argument("archive", help="tar file to write; - for standard output")
+    export.add_argument("image", nargs="+")
+    export.add_argument("--platform", action="append", default=[], metavar="OS/ARCH")
+    export.add_argument("--all-platforms", action="store_true")
+    tag = _add(verbs, "tag", "give an image another name", registry_cmd.tag)
+    tag.add_argument("image")
+    tag.add_argument("name")
     show = _add(verbs, "ls", "list images", images_cmd.show)
     show.add_argument("-q", "--quiet", action="store_true", help="names only")
     remove = _add(verbs, "rm", "remove names of images", images_cmd.remove)
     remove.add_argument("name", nargs="+")
     remove.add_argument("--sync", action="store_true", help="return when the space is free again")
+
+
+def _registry(target: argparse.ArgumentParser) -> None:
+    target.add_argument("--platform", action="append", default=[], metavar="OS/ARCH", help="of an index")
+    target.add_argument("--plain-http", action="store_true", help="do not expect TLS")
+    target.add_argument("--hosts-dir", help="folder of hosts.toml files, as the daemon sees it")
+    target.add_argument(
+        "--user", "-u", metavar="USER[:SECRET]", help="in place of Docker's config.json; asked for the secret"
+    )
 
 
 def _run(commands: Commands) -> None:

@@ -91,7 +91,7 @@ class _Importer:
             if walking.is_document(child):
                 self.bring(child, chosen=chosen, depth=depth + 1)
             else:
-                self._blob(child, target.digest)
+                self._blob(child, part_name(target))
         if self.scope.write(target, data, walking.reference_labels(parsed, kept)):
             Part(self.report, target, "", "importing").complete()
         if isinstance(parsed, Manifest):

@@ -132,7 +132,7 @@ class _Puller:
         digests = {descriptor.digest for descriptor in chosen}
         for child in kept:
             if walking.is_document(child):
-                self._document(child, target.digest, chosen=child.digest in digests, depth=depth + 1)
+                self._document(child, part_name(target), chosen=child.digest in digests, depth=depth + 1)
 
     def _manifest(self, target: Descriptor, manifest: Manifest, data: bytes, *, chosen: bool) -> None:
         parts = [manifest.config, *(manifest.layers if chosen else ())]
@@ -140,7 +140,7 @@ class _Puller:
         if chosen:
             self._check_space(parts)
         for part in parts:
-            self._start(part, target.digest)
+            self._start(part, part_name(target))
         if chosen and self.asked.unpacks and manifest.config.media_type in documents.CONFIG_TYPES:
             self._unpack(manifest)
 

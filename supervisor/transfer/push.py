@@ -14,7 +14,7 @@ from supervisor.oci.references import Reference, parse
 from supervisor.registry.pusher import Outcome, Pusher
 from supervisor.registry.session import Session
 from supervisor.transfer import walking
-from supervisor.transfer.progress import Part, Progress, Report
+from supervisor.transfer.progress import Part, Progress, Report, part_name
 from supervisor.transfer.stores import Scope
 from supervisor.transfer.walking import Wanted
 
@@ -61,7 +61,7 @@ class _Push:
             children = [entry.descriptor for entry in wanted.of(parsed)]
         for child in filter(walking.is_document, children):
             self.document(child, "", wanted, depth=depth + 1)
-        self._blobs([child for child in children if not walking.is_document(child)], target.digest)
+        self._blobs([child for child in children if not walking.is_document(child)], part_name(target))
         self._send(target, self.name, tag)
 
     def _blobs(self, blobs: Sequence[Descriptor], parent: str) -> None:
