@@ -161,8 +161,8 @@ class Authorizer:
         parts = urlsplit(realm)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             raise RegistryUnauthenticated("it names a token server that is no URL of http(s)", account)
-        safe = parts.scheme == "https" or self._endpoint.scheme == "http" or is_loopback(parts.netloc)
-        if not safe:
+        here = is_loopback(parts.netloc) and is_loopback(self._endpoint.host)
+        if parts.scheme == "http" and self._endpoint.scheme == "https" and not here:
             raise RegistryUnauthenticated(
                 f"it names a token server without TLS, {printable(parts.netloc, 99)}, which is not asked",
                 account,

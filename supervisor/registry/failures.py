@@ -133,7 +133,8 @@ def _transport_failure(error: Exception) -> TransportFailure:
             return TransportFailure(f"{reason}; name its CA in hosts.toml", passing=False)
     for cause in causes:
         if isinstance(cause, ssl.SSLError):
-            return TransportFailure(f"TLS failed: {cause.reason or cause}", no_tls=_is_plain(cause))
+            hint = "; if it is to be plain, say so by http:// in hosts.toml" if _is_plain(cause) else ""
+            return TransportFailure(f"TLS failed: {cause.reason or cause}{hint}", no_tls=bool(hint))
     if any(isinstance(cause, urllib3.exceptions.NameResolutionError) for cause in causes):
         return TransportFailure("its name is not known")
     for cause in causes:

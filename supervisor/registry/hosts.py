@@ -189,14 +189,14 @@ def _capabilities(entry: HostEntry) -> Capability:
 
 
 def proxies(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The proxies that an environment names, by scheme; `no` holds the hosts that are asked directly.
+    """The proxies that an environment names, by the scheme of what is asked for.
 
-    As Go and curl read it: HTTP_PROXY, HTTPS_PROXY, NO_PROXY, in upper or lower case.
+    As Go and curl read it: HTTP_PROXY and HTTPS_PROXY, in upper or lower case.
     """
     names = os.environ if environment is None else environment
     found = {}
-    for key, variable in (("http", "http_proxy"), ("https", "https_proxy"), ("no", "no_proxy")):
-        value = names.get(variable) or names.get(variable.upper())
+    for scheme in ("http", "https"):
+        value = names.get(f"{scheme}_proxy") or names.get(f"{scheme}_proxy".upper())
         if value:
-            found[key] = value
+            found[scheme] = value
     return found

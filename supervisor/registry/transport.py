@@ -12,9 +12,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
-import urllib3
 from requests.adapters import HTTPAdapter
 from requests.utils import select_proxy, should_bypass_proxies
 
@@ -98,10 +98,11 @@ class Transport:
 
     def _proxies_for(self, url: str) -> dict[str, str]:
         """The proxy for a URL; this machine itself is never behind one."""
-        host = urllib3.util.parse_url(url).netloc or ""
-        if not self._proxies or is_loopback(host) or should_bypass_proxies(url, self._proxies.get("no")):
+        host = urlsplit(url).netloc
+        # NO_PROXY is read there, from the environment; an argument in its place would be written into it.
+        if not self._proxies or is_loopback(host) or should_bypass_proxies(url, None):
             return {}
-        return {scheme: proxy for scheme, proxy in self._proxies.items() if scheme != "no"}
+        return self._proxies
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from supervisor.model.descriptor import Descriptor
 from supervisor.registry.failures import (
     Account,
     RegistryDataLoss,
-    RegistryDeadline,
     RegistryDenied,
     RegistryError,
     RegistryNotFound,
@@ -40,6 +39,8 @@ Source = Callable[[int], BinaryIO]
 _RANGE = re.compile(r"\s*(?:bytes=)?0-(\d{1,19})\s*")
 _BEGUN = (202, 201, 200, 204)
 _STORED = (201, 200, 202, 204)
+_GONE = frozenset((400, 404, 416))
+"""What a registry says of an upload that stands elsewhere than we think, or that it has given up."""
 _OCTETS = "application/octet-stream"
 
 
@@ -85,12 +86,16 @@ class Upload:
                     self._begin({}, (self._repository.scope(push=True),))
                 self._send()
                 return
-            except RegistryDeadline:
-                raise
-            except (RegistryUnavailable, RegistryNotFound, RegistryRefused) as error:
-                if isinstance(error, RegistryRefused) and not self._offset:
+            except RegistryError as error:
+                if not self._may_go_on(error):
                     raise
                 self._recover(error)
+
+    def _may_go_on(self, error: RegistryError) -> bool:
+        """Whether asking the registry where the upload stands, or a new one, can help."""
+        if isinstance(error, RegistryUnavailable):
+            return True
+        return bool(self._location) and error.account.status in (_GONE if self._offset else _GONE - {400})
 
     def _begin(self, query: dict[str, str], scopes: tuple[str, ...]) -> bool:
         """Begin an upload; True when that was enough, because a mount succeeded."""

@@ -20,8 +20,10 @@ from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from supervisor.registry.deadline import Deadline
+from supervisor.registry.dialing import dial
 from supervisor.registry.failures import Stalled
 
 
@@ -141,13 +143,16 @@ class Sockets:
 
         class Plain(HTTPConnection):
             def _new_conn(self) -> socket.socket:
-                return _watched(super()._new_conn(), self.timeout)
+                return _watched(_dialed(self), self.timeout)
 
             def connect(self) -> None:
                 super().connect()
                 _adopt(adopt, self.sock)
 
         class Secure(HTTPSConnection):
+            def _new_conn(self) -> socket.socket:
+                return _dialed(self)
+
             def connect(self) -> None:
                 super().connect()
                 # Whoever wants no verification has said so in a file; urllib3 need not warn of it.
@@ -161,6 +166,22 @@ class Sockets:
             ConnectionCls = Secure
 
         return {"http": PlainPool, "https": SecurePool}
+
+
+def _dialed(connection: HTTPConnection) -> socket.socket:
+    """Connect as urllib3 does, with its errors, but to all addresses of the host."""
+    timeout = connection.timeout
+    assert timeout is None or isinstance(timeout, int | float)
+    try:
+        sock = dial(connection.host, connection.port, timeout, connection.socket_options or ())
+    except socket.gaierror as error:
+        raise NameResolutionError(connection.host, connection, error) from error
+    except TimeoutError as error:
+        raise ConnectTimeoutError(connection, "no connection in time") from error
+    except OSError as error:
+        raise NewConnectionError(connection, "no connection") from error
+    sock.settimeout(timeout)
+    return sock
 
 
 def _watched(sock: socket.socket, timeout: Any) -> WatchedSocket:

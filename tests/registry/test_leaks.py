@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import socket
 from dataclasses import replace
 
 import pytest
 
 from supervisor.errors import Unauthenticated, Unavailable
 from supervisor.oci import references
+from supervisor.registry import dialing
 from supervisor.registry.credentials import Asked, Credential, Given
 from supervisor.registry.fetcher import Fetcher
 from supervisor.registry.hosts import Hosts
@@ -36,6 +38,16 @@ def elsewhere():
     with faults.before() as running:
         running.on("*", "", faults.answer(200, LAYER.data))
         yield running
+
+
+def known_here(host, *more):
+    """Look names up without asking anybody."""
+    if host.endswith(".example"):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    return LOOK_UP(host, *more)
+
+
+LOOK_UP = socket.getaddrinfo
 
 
 def alice(host):
@@ -192,12 +204,15 @@ def test_a_proxy_from_the_environment_is_used_but_not_for_this_machine(
 ):
     monkeypatch.setenv("http_proxy", f"http://{elsewhere.host}")
     monkeypatch.setenv("NO_PROXY", "direct.example")
+    monkeypatch.setattr(dialing.socket, "getaddrinfo", known_here)
     front.on("GET", "", faults.answer(200, LAYER.data))
     with session(SERIAL) as opened:
         fetch(opened, reference(front.host), LAYER.descriptor)
     assert elsewhere.seen == []
     with session(SERIAL, hosts=Hosts(default_scheme="http")) as opened:
         fetch(opened, references.parse("registry.example:5000/a/b:1"), LAYER.descriptor)
+        with pytest.raises(Unavailable, match="its name is not known"):
+            fetch(opened, references.parse("direct.example:1/a/b:1"), LAYER.descriptor)
     (seen,) = elsewhere.seen
     assert seen.path == f"http://registry.example:5000/v2/a/b/blobs/{LAYER.descriptor.digest}"
 
