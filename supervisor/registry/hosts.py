@@ -8,8 +8,6 @@ change needs no restart. Without it the registry is asked itself, by TLS; one on
 from __future__ import annotations
 
 import ipaddress
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Flag, auto
 from pathlib import Path
@@ -114,7 +112,7 @@ class Hosts:
             hesitant = bool(plain) and not entry.host.endswith(":80")
             return Endpoint(
                 "https" if hesitant else entry.scheme,
-                entry.host,
+                DOCKER_HUB_HOST if entry.host in DOCKER_HUB else entry.host,
                 entry.path,
                 _capabilities(entry),
                 entry.header,
@@ -185,18 +183,4 @@ def _capabilities(entry: HostEntry) -> Capability:
     found = Capability(0)
     for name in entry.capabilities:
         found |= Capability[name.upper()]
-    return found
-
-
-def proxies(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The proxies that an environment names, by the scheme of what is asked for.
-
-    As Go and curl read it: HTTP_PROXY and HTTPS_PROXY, in upper or lower case.
-    """
-    names = os.environ if environment is None else environment
-    found = {}
-    for scheme in ("http", "https"):
-        value = names.get(f"{scheme}_proxy") or names.get(f"{scheme}_proxy".upper())
-        if value:
-            found[scheme] = value
     return found

@@ -69,7 +69,7 @@ def parse(text: str, folder: Path) -> tuple[HostEntry, ...]:
     """The hosts in the text of a file; relative paths in it begin at `folder`."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidArgument(str(error)) from None
     _warn_of_unknown(document, (*_KNOWN, *_ROOT_ONLY), folder, "")
     hosts = _of(document, "host", dict, "") or {}
@@ -100,8 +100,12 @@ def _entry(server: str, table: Table, folder: Path, *, root: bool = False) -> Ho
 
 def _url(server: str, override_path: bool) -> tuple[str, str, str]:
     """Scheme, host and path of a server; the path gets its /v2 unless it is to stay as it is."""
-    parts = urlsplit(server if "://" in server else f"https://{server}")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
+    try:
+        parts = urlsplit(server if "://" in server else f"https://{server}")
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or "@" in parts.netloc:
         raise InvalidArgument(f"server {server!r} must have the form https://host[:port][/path]")
     path = posixpath.normpath(parts.path) if parts.path.strip("/") else ""
     if not override_path and not path.endswith("/v2"):

@@ -33,6 +33,7 @@ from supervisor.registry.failures import (
 )
 from supervisor.registry.hosts import Endpoint, Hosts
 from supervisor.registry.origins import at_home, followed, place
+from supervisor.registry.proxies import Proxies, from_environment
 from supervisor.registry.retries import PASSING, Retries
 from supervisor.registry.settings import RegistrySettings
 from supervisor.registry.transport import Transport, finishing
@@ -77,11 +78,12 @@ class Session:
         *,
         header: Mapping[str, str] | None = None,
         bandwidth: Bandwidth | None = None,
+        proxies: Proxies | None = None,
     ) -> None:
         """Begin a transfer, and its time.
 
         `header` is sent to the hosts of the registry, as a client asks for it; `bandwidth` may be shared
-        with other transfers.
+        with other transfers; without `proxies`, those of the environment are used.
         """
         self.settings = settings or RegistrySettings()
         self.hosts = hosts
@@ -90,7 +92,7 @@ class Session:
         self.header = dict(header or {})
         self.layers = threading.Semaphore(max(1, self.settings.parallel_layers))
         self._credentials = credentials or Anonymous()
-        self._transport = Transport(self.settings, self.deadline)
+        self._transport = Transport(self.settings, self.deadline, proxies or from_environment())
         self._lock = threading.Lock()
         self._authorizers: dict[tuple[str, str], Authorizer] = {}
         self._plain: set[str] = set()
@@ -212,7 +214,9 @@ class Session:
         trust = endpoint.trust if home else endpoint.trust.for_others()
         body = call.body() if call.body is not None else None
         try:
-            return self._transport.exchange(call.method, url, header, body, trust, call.answer_within)
+            response = self._transport.exchange(call.method, url, header, body, trust, call.answer_within)
+            log.debug("%s %s: %d", call.method, url.partition("?")[0], response.status_code)
+            return response
         except TransportFailure as failure:
             if not (failure.no_tls and endpoint.plain_if_no_tls and home and url.startswith("https:")):
                 raise

@@ -12,16 +12,16 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.utils import select_proxy, should_bypass_proxies
+from requests.utils import select_proxy
 
 from supervisor.errors import InvalidArgument
 from supervisor.registry.deadline import Deadline
 from supervisor.registry.failures import TransportFailure, translated
-from supervisor.registry.hosts import Trust, is_loopback, proxies
+from supervisor.registry.hosts import Trust
+from supervisor.registry.proxies import Proxies
 from supervisor.registry.settings import RegistrySettings
 from supervisor.registry.watched import Sockets, WatchedTLSSocket
 
@@ -40,14 +40,14 @@ Body = bytes | Iterator[bytes] | None
 class Transport:
     """Sends requests; every method may be called from any thread."""
 
-    def __init__(self, settings: RegistrySettings, deadline: Deadline) -> None:
+    def __init__(self, settings: RegistrySettings, deadline: Deadline, proxies: Proxies) -> None:
         """Connections bounded by `settings` and by the time of the whole transfer."""
         self._settings = settings
         self._deadline = deadline
         self._sockets = Sockets(settings.stall_rate, settings.stall_window, deadline)
         self._lock = threading.Lock()
         self._adapters: dict[Trust, _Adapter] = {}
-        self._proxies = proxies()
+        self._proxies = proxies
 
     def exchange(
         self,
@@ -70,7 +70,8 @@ class Transport:
                 request.headers.pop("Transfer-Encoding", None)
                 request.headers["Content-Length"] = header["Content-Length"]
             timeouts = self._timeouts(trust, answer_within)
-            return adapter.send(request, stream=True, timeout=timeouts, proxies=self._proxies_for(url))
+            through = {"all": proxy} if (proxy := self._proxies.for_url(url)) else {}
+            return adapter.send(request, stream=True, timeout=timeouts, proxies=through)
 
     def cut(self) -> None:
         """End every exchange that is under way."""
@@ -95,14 +96,6 @@ class Transport:
             if found is None:
                 found = self._adapters[trust] = _Adapter(self._sockets, _context(trust))
             return found
-
-    def _proxies_for(self, url: str) -> dict[str, str]:
-        """The proxy for a URL; this machine itself is never behind one."""
-        host = urlsplit(url).netloc
-        # NO_PROXY is read there, from the environment; an argument in its place would be written into it.
-        if not self._proxies or is_loopback(host) or should_bypass_proxies(url, None):
-            return {}
-        return self._proxies
 
 
 @contextmanager

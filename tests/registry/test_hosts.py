@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from supervisor.errors import InvalidArgument
-from supervisor.registry.hosts import EVERYTHING, Capability, Hosts, Trust, is_loopback, proxies
+from supervisor.registry import hosts_file
+from supervisor.registry.hosts import EVERYTHING, Capability, Hosts, Trust, is_loopback
 
 
 @pytest.fixture
@@ -218,7 +223,24 @@ def test_dockers_files_stand_in_for_a_missing_hosts_toml(tmp_path):
     assert found.trust.client == ((folder / "a.cert", folder / "a.key"), (folder / "b.cert", None))
 
 
-def test_proxies_are_those_of_the_environment():
-    names = {"HTTP_PROXY": "http://p:1", "https_proxy": "http://q:2", "HTTPS_PROXY": "no"}
-    assert proxies(names) == {"http": "http://p:1", "https": "http://q:2"}
-    assert proxies({}) == {}
+def test_docker_hub_is_where_it_is_whatever_a_file_calls_it(written):
+    (found,) = written('server = "https://docker.io"', "docker.io")
+    assert found.root == "https://registry-1.docker.io/v2"
+    assert found.stands_for("docker.io")
+
+
+TEXTS = st.sampled_from(["", "https://m.example", "http://[::1", "http://x:99999", "5s", "pull", "a\x00b"])
+VALUES = st.recursive(TEXTS | st.booleans() | st.integers(-5, 5), lambda one: st.lists(one, max_size=3))
+TABLES = st.dictionaries(
+    st.sampled_from([*hosts_file._KNOWN, *hosts_file._ROOT_ONLY, "else"]), VALUES, max_size=5
+)
+
+
+@given(TABLES, st.dictionaries(TEXTS, TABLES, max_size=3))
+def test_no_file_is_more_than_an_invalid_argument(root, hosts):
+    lines = [f"{key} = {json.dumps(value)}" for key, value in root.items() if not (key == "host" and hosts)]
+    for server, table in hosts.items():
+        lines.append(f"[host.{json.dumps(server)}]")
+        lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    with suppress(InvalidArgument):
+        hosts_file.parse("\n".join(lines), Path("/nowhere"))
