@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from supervisor.cli.context import Context
 from supervisor.cli.progress import Bars
-from supervisor.client.logins import from_docker
+from supervisor.client.logins import from_docker, only_for
 from supervisor.client.running import find_image
 from supervisor.client.transfers import Login, Registry
 from supervisor.errors import InvalidArgument
@@ -29,7 +29,7 @@ async def pull(context: Context) -> int:
     try:
         await context.client.transfers.pull(
             reference,
-            registry=_registry(args),
+            registry=_registry(args, reference),
             wanted=_platforms(args.platform),
             unpack=None if args.no_unpack else args.snapshotter,
             report=bars.report,
@@ -52,7 +52,7 @@ async def push(context: Context) -> int:
         await context.client.transfers.push(
             image.name,
             reference,
-            registry=_registry(args),
+            registry=_registry(args, reference),
             wanted=_platforms(args.platform),
             report=bars.report,
         )
@@ -108,12 +108,14 @@ def _platforms(texts: Sequence[str]) -> list[Platform]:
     return [platforms.parse(text) for text in texts]
 
 
-def _registry(args: argparse.Namespace) -> Registry:
-    """How to reach the registry, and who we are there."""
+def _registry(args: argparse.Namespace, reference: str) -> Registry:
+    """How to reach the registry, and who we are there; its mirrors are not told what --user says."""
     given = _given(args.user) if args.user else None
+    registry = references.parse(reference).host
 
     async def login(host: str) -> Login | None:
-        return given or await asyncio.to_thread(from_docker, host)
+        known = only_for(registry, given, host) if given else None
+        return known or await asyncio.to_thread(from_docker, host)
 
     return Registry(login, hosts=args.hosts_dir or "", scheme="http" if args.plain_http else "")
 

@@ -6,7 +6,12 @@ import os
 from pathlib import Path
 
 from supervisor.client.transfers import Login
-from supervisor.registry.credentials import DockerConfig
+from supervisor.registry.credentials import Credential, DockerConfig, Given
+
+
+def only_for(registry: str, login: Login, host: str) -> Login | None:
+    """`login` for the registry that it was given for, under any of its names; none for its mirrors."""
+    return login if Given(registry, Credential()).for_host(host) is not None else None
 
 
 def from_docker(host: str) -> Login | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
-    """Limits of one transfer. Times in seconds, sizes in bytes, rates in bytes per second; 0 is no limit.
+    """Limits of a transfer. Times in seconds, sizes in bytes, rates in bytes per second; 0 is no limit.
 
     A request is tried `attempts` times where no other host could answer it. Between two attempts lies
     `backoff`, doubled each time up to `backoff_limit`, less a random part of at most one half; or what the
@@ -36,6 +36,6 @@ class RegistrySettings:
     parallel_below: float = 64e6
     """More connections do not help one that is faster than this: its blob is fetched in one piece."""
     bandwidth: float = 0.0
-    """Of all downloads and uploads of a transfer together."""
+    """Of all downloads and uploads together; the daemon has one limit for all its transfers."""
     upload_chunk_bytes: int = 0
     """Push blobs larger than this in pieces of this size; 0 sends each in one request."""

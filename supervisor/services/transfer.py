@@ -22,6 +22,7 @@ from supervisor.model.descriptor import Descriptor
 from supervisor.model.identifiers import Namespace
 from supervisor.model.platform import Platform
 from supervisor.oci import platform as platforms
+from supervisor.registry.bandwidth import Bandwidth
 from supervisor.registry.credentials import Credentials
 from supervisor.registry.hosts import Hosts
 from supervisor.registry.session import Session
@@ -79,6 +80,7 @@ class Transfer:
         self._settings = settings
         self._verify = verify
         self._turns = asyncio.Semaphore(settings.concurrent)
+        self._bandwidth = Bandwidth(settings.registry.bandwidth)
 
     async def Transfer(self, request: pb.TransferRequest, context: Context) -> Empty:
         """Answers when all is done; a client that gives up ends the transfer."""
@@ -182,6 +184,7 @@ class Transfer:
             credentials,
             self._settings.registry,
             header=dict(resolver.headers),
+            bandwidth=self._bandwidth,
         )
         ends.callback(session.cancel)
         return session
