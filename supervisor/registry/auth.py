@@ -29,7 +29,7 @@ from supervisor.registry.failures import (
     refusal,
     translated,
 )
-from supervisor.registry.hosts import Endpoint, is_loopback
+from supervisor.registry.hosts import Endpoint, is_loopback, web_address
 
 CLIENT_ID = "container-supervisor"
 MAX_TOKEN_ANSWER = 1 << 20
@@ -158,8 +158,8 @@ class Authorizer:
         """Where tokens are had; it may not be without TLS where the registry has it."""
         realm = challenge.get("realm")
         account = Account("ask for a token", self._endpoint.host)
-        parts = urlsplit(realm)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        parts = web_address(realm)
+        if parts is None:
             raise RegistryUnauthenticated("it names a token server that is no URL of http(s)", account)
         here = is_loopback(parts.netloc) and is_loopback(self._endpoint.host)
         if parts.scheme == "http" and self._endpoint.scheme == "https" and not here:

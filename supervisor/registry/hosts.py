@@ -11,6 +11,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from enum import Flag, auto
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 from supervisor.errors import InvalidArgument
 from supervisor.registry import hosts_file
@@ -126,6 +127,16 @@ class Hosts:
         if not is_loopback(host):
             return made
         return _on_loopback(made, verify_told=entry.skip_verify is not None)
+
+
+def web_address(url: str) -> SplitResult | None:
+    """The parts of an absolute URL of http or https without a login in it, None for anything else."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0
+    except ValueError:
+        return None
+    return parts if usable and "@" not in parts.netloc else None
 
 
 def is_loopback(host: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from supervisor.registry.failures import Account, RegistryUnavailable, printable
-from supervisor.registry.hosts import Endpoint
+from supervisor.registry.hosts import Endpoint, web_address
 
 
 def at_home(url: str, endpoint: Endpoint) -> bool:
@@ -20,15 +20,14 @@ def followed(origin: str, target: str, account: Account) -> str:
     """The absolute URL that `origin` sends us to; raises unless by http(s), and TLS where there was TLS."""
     try:
         url = urljoin(origin, target)
-        parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0
     except ValueError:
-        known = False
-    if not known:
-        raise RegistryUnavailable("it redirects to something that is no URL of http(s)", account)
+        url = ""
+    parts = web_address(url)
+    if parts is None:
+        raise RegistryUnavailable("it sends us to something that is no URL of http(s)", account)
     if parts.scheme == "http" and urlsplit(origin).scheme == "https":
-        raise RegistryUnavailable(f"it redirects to {place(url)} without TLS, which is not followed", account)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        raise RegistryUnavailable(f"it sends us to {place(url)} without TLS, which is not followed", account)
+    return url
 
 
 def place(url: str) -> str:

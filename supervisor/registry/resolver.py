@@ -33,6 +33,8 @@ from supervisor.registry.transport import finishing
 
 ACCEPT = ", ".join((image.OCI_INDEX, image.OCI_MANIFEST, image.DOCKER_INDEX, image.DOCKER_MANIFEST, "*/*"))
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
+_ASK_BY_GET = (403, 405)
+"""Answers to a HEAD: that it is not spoken, and a refusal, whose reason only the answer to a GET can hold."""
 _DIGEST_HEADER = "Docker-Content-Digest"
 
 
@@ -71,16 +73,16 @@ class Resolver:
         return Descriptor(found.media_type, found.digest, found.size)
 
     def _at(self, endpoint: Endpoint, last: bool) -> _Found:
-        """What one host says; a HEAD that it does not support is followed by a GET."""
+        """What one host says to a HEAD, or to a GET where that is not enough."""
         account = replace(self._account, host=endpoint.host)
         response = self._ask("HEAD", endpoint, last)
         with finishing(response):
-            found = None if response.status_code == 405 else self._from_header(response, account)
+            found = self._from_header(response, account) if response.status_code == 200 else None
         return found or self._from_body(endpoint, last, account)
 
     def _ask(self, method: str, endpoint: Endpoint, last: bool) -> requests.Response:
         url = self._repository.url(endpoint, f"manifests/{self._reference.object}")
-        accept = (200, 405) if method == "HEAD" else (200,)
+        accept = (200, *_ASK_BY_GET) if method == "HEAD" else (200,)
         return self._repository.call(
             endpoint, method, url, self._account, patient=last, header={"Accept": ACCEPT}, accept=accept
         )

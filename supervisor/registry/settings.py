@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from supervisor.errors import InvalidArgument
+
+_AT_LEAST_ONE = frozenset(("attempts", "parallel_layers", "parallel_chunks", "chunk_bytes"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +43,10 @@ class RegistrySettings:
     """Of all downloads and uploads together; the daemon has one limit for all its transfers."""
     upload_chunk_bytes: int = 0
     """Push blobs larger than this in pieces of this size; 0 sends each in one request."""
+
+    def __post_init__(self) -> None:
+        """Raise InvalidArgument for a number that makes no sense."""
+        for setting in fields(self):
+            value, least = getattr(self, setting.name), 1 if setting.name in _AT_LEAST_ONE else 0
+            if not value >= least:
+                raise InvalidArgument(f"registry.{setting.name} is {value}, but must be {least} or more")

@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
 
 import requests
 
 from supervisor.model.descriptor import Descriptor
 from supervisor.oci import image
 from supervisor.registry.failures import Account, RegistryDataLoss, RegistryNotFound, RegistryUnavailable
-from supervisor.registry.hosts import Capability, Endpoint
+from supervisor.registry.hosts import Capability, Endpoint, web_address
 from supervisor.registry.repository import Repository, first_good
 
 MAX_URLS = 8
@@ -114,12 +113,7 @@ def _foreign(urls: Sequence[str]) -> list[Endpoint]:
     """Hosts that a manifest names; anything but http(s) is passed over."""
     found = []
     for url in urls[:MAX_URLS]:
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
-        except ValueError:
-            continue
-        if usable:
+        if (parts := web_address(url)) is not None:
             path = parts.path + (f"?{parts.query}" if parts.query else "")
             found.append(Endpoint(parts.scheme, parts.netloc, path, Capability.PULL, foreign=True))
     return found

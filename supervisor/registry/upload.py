@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import BinaryIO
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import requests
 
@@ -27,7 +27,7 @@ from supervisor.registry.failures import (
     RegistryUnauthenticated,
     RegistryUnavailable,
 )
-from supervisor.registry.hosts import Endpoint
+from supervisor.registry.hosts import Endpoint, web_address
 from supervisor.registry.origins import followed
 from supervisor.registry.repository import Repository
 from supervisor.registry.retries import Retries
@@ -93,9 +93,9 @@ class Upload:
 
     def _may_go_on(self, error: RegistryError) -> bool:
         """Whether asking the registry where the upload stands, or a new one, can help."""
-        if isinstance(error, RegistryUnavailable):
-            return True
-        return bool(self._location) and error.account.status in (_GONE if self._offset else _GONE - {400})
+        if not self._location or isinstance(error, RegistryUnavailable):
+            return bool(self._location)
+        return error.account.status in (_GONE if self._offset else _GONE - {400})
 
     def _begin(self, query: dict[str, str], scopes: tuple[str, ...]) -> bool:
         """Begin an upload; True when that was enough, because a mount succeeded."""
@@ -184,11 +184,10 @@ class Upload:
             if not self._location:
                 raise RegistryUnavailable("it begins an upload and does not say where", self._account())
             return
-        own = urlsplit(self._endpoint.root)
-        parts = urlsplit(urljoin(response.url, location))
-        if parts.scheme == "http" and own.scheme == "https" and parts.netloc == own.netloc:
+        target, own = web_address(location), urlsplit(self._endpoint.root)
+        if target and target.scheme == "http" and own.scheme == "https" and target.netloc == own.netloc:
             # A registry behind a proxy that ends TLS, and does not know of it.
-            location = parts._replace(scheme=urlsplit(response.url).scheme).geturl()
+            location = target._replace(scheme=urlsplit(response.url).scheme).geturl()
         self._location = followed(response.url, location, self._account())
 
     def _recover(self, error: RegistryError) -> None:

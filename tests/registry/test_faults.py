@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor.errors import Cancelled, DataLoss, DeadlineExceeded, NotFound, Unavailable
+from supervisor.errors import Cancelled, DataLoss, DeadlineExceeded, NotFound, PermissionDenied, Unavailable
 from supervisor.registry.fetcher import Fetcher
 from supervisor.registry.hosts import Hosts
 from supervisor.registry.resolver import resolve
@@ -271,6 +271,12 @@ def test_a_registry_that_only_answers_get_is_resolved_too(front, image):
     front.on("HEAD", "/manifests/", faults.answer(405))
     with session() as opened:
         assert resolve(opened, reference(front.host))[1] == image.manifest.descriptor
+
+
+def test_a_refusal_is_told_in_the_registrys_words_also_for_a_head(front):
+    front.on("*", "/manifests/", faults.answer(403, b'{"errors":[{"code":"DENIED","message":"not paid"}]}'))
+    with session() as opened, pytest.raises(PermissionDenied, match=r"DENIED: not paid.*last status 403"):
+        resolve(opened, reference(front.host))
 
 
 def test_digest_and_size_are_computed_when_a_host_does_not_tell_them(front, image):

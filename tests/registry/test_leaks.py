@@ -112,7 +112,7 @@ def test_a_redirect_out_of_tls_is_not_followed(front, elsewhere, certificates, t
         secure.on("GET", "", faults.redirect(f"http://{elsewhere.host}/"))
         (tmp_path / secure.host).mkdir()
         (tmp_path / secure.host / "hosts.toml").write_text(f'ca = "{certificates.ca}"\n')
-        facts = f"redirects to {elsewhere.host} without TLS"
+        facts = f"sends us to {elsewhere.host} without TLS"
         with session(SERIAL, hosts=Hosts(tmp_path)) as opened, pytest.raises(Unavailable, match=facts):
             fetch(opened, reference(secure.host), LAYER.descriptor)
     assert elsewhere.seen == []
@@ -123,6 +123,13 @@ def test_a_redirect_to_what_is_no_web_address_is_not_followed(front, target):
     front.on("GET", "", faults.redirect(target))
     with session(SERIAL) as opened, pytest.raises(Unavailable, match="no URL of http"):
         fetch(opened, reference(front.host), LAYER.descriptor)
+
+
+@pytest.mark.parametrize("realm", ["http://[::1", "http://x:99999/", "file:///etc/passwd", "http://a:b@x/"])
+def test_a_token_server_that_is_no_web_address_is_not_asked(front, realm):
+    front.on("*", "", faults.answer(401, WWW_Authenticate=f'Bearer realm="{realm}"'))
+    with session(SERIAL) as opened, pytest.raises(Unauthenticated, match="no URL of http"):
+        resolve(opened, reference(front.host))
 
 
 def test_redirects_in_a_circle_end(front):

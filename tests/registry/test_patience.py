@@ -8,7 +8,7 @@ from email.utils import format_datetime
 import pytest
 import requests
 
-from supervisor.errors import Cancelled, DeadlineExceeded
+from supervisor.errors import Cancelled, DeadlineExceeded, InvalidArgument
 from supervisor.registry.bandwidth import Bandwidth
 from supervisor.registry.deadline import Deadline
 from supervisor.registry.retries import Retries, retry_after
@@ -103,3 +103,10 @@ def test_time_that_is_over_is_told():
     with pytest.raises(Cancelled):
         given_up.sleep(100.0)
     Deadline().check()
+
+
+def test_settings_that_make_no_sense_are_refused_by_name():
+    RegistrySettings(total=0.0, stall_window=0.0, stall_rate=0.0, dial_timeout=0.0)
+    for name, value in (("attempts", 0), ("parallel_layers", 0), ("backoff", -1.0), ("total", float("nan"))):
+        with pytest.raises(InvalidArgument, match=rf"registry\.{name} is"):
+            RegistrySettings(**{name: value})

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor.errors import DataLoss, InvalidArgument, PermissionDenied, Unavailable
+from supervisor.errors import DataLoss, InvalidArgument, PermissionDenied, Unavailable, Unimplemented
 from supervisor.registry.pusher import Outcome, Pusher
 from tests.registries import needs_registry
 from tests.registry import faults
@@ -77,6 +77,23 @@ def test_an_upload_that_never_gets_on_is_given_up_with_the_facts(front, uploads)
     facts = rf"push {LAYER.descriptor.digest}.*at {front.host}: .*of {SIZE} bytes, 3 attempts"
     with pytest.raises(Unavailable, match=facts):
         pushed(front, replace(QUICK, attempts=3))
+
+
+def test_a_registry_that_does_not_begin_is_asked_as_often_as_the_settings_say(front):
+    front.on("HEAD", "", faults.answer(404))
+    front.on("POST", "", faults.answer(503))
+    with pytest.raises(Unavailable, match=r"5 attempts, last status 503"):
+        pushed(front)
+    assert len(front.asked("POST")) == 5
+
+
+@pytest.mark.parametrize("place", ["", "http://[::1", "ftp://x/", "/"])
+def test_a_place_for_the_upload_that_is_none_is_refused(front, place):
+    front.on("HEAD", "", faults.answer(404))
+    front.on("POST", "", faults.answer(202, **({"Location": place} if place else {})))
+    front.on("PUT", "", faults.answer(405))
+    with pytest.raises((Unavailable, Unimplemented), match=r"does not say where|no URL|last status 405"):
+        pushed(front)
 
 
 def test_a_source_with_too_few_bytes_is_an_error_of_ours(front, uploads):
