@@ -111,12 +111,24 @@ def test_a_registry_that_stores_something_else_is_found_out(front):
         pushed(front)
 
 
-def test_a_proxy_that_takes_no_large_requests_is_named_with_the_way_out(front):
-    front.on("HEAD", "", faults.answer(404))
-    front.on("POST", "", faults.answer(202, Location="/up"))
-    front.on("PUT", "", faults.answer(413))
-    with pytest.raises(InvalidArgument, match="set upload_chunk_bytes"):
+def test_a_proxy_that_takes_no_large_requests_gets_smaller_ones(front, uploads):
+    uploads.largest = MIB
+    pushed(front)
+    assert uploads.stored == LAYER.data
+    assert max(received for _, received in content_of(front)) <= MIB
+
+
+def test_a_proxy_that_takes_next_to_nothing_is_told_of(front, uploads):
+    uploads.largest = 1000
+    with pytest.raises(InvalidArgument, match="takes no requests of this size"):
         pushed(front)
+
+
+def test_pieces_are_as_large_as_the_registry_wants_them(front, uploads):
+    uploads.least = MIB + 1
+    pushed(front, replace(QUICK, upload_chunk_bytes=1000))
+    assert uploads.stored == LAYER.data
+    assert content_of(front) == [*[("PATCH", MIB + 1)] * 3, ("PATCH", 2), ("PUT", 0)]
 
 
 def test_a_refusal_is_told_in_the_registrys_words(front):
