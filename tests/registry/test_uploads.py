@@ -72,6 +72,20 @@ def test_a_registry_that_has_forgotten_gets_it_anew(front, uploads):
     assert uploads.begun == 2
 
 
+def test_a_registry_that_reads_slowly_has_more_time_than_one_that_does_not_answer(front, uploads):
+    big = random_layer(16 * MIB, seed=9)
+
+    def slowly(exchange):
+        exchange.faults.over.wait(0.4)
+        uploads.close(exchange)
+
+    front.rules.insert(0, faults.Rule("PUT", "", slowly, 1))
+    with session(replace(QUICK, dial_timeout=0.1)) as opened:
+        Pusher(opened, reference(front.host)).push(big.descriptor, big.opened)
+    assert uploads.stored == big.data
+    assert len(content_of(front)) == 1
+
+
 def test_an_upload_that_never_gets_on_is_given_up_with_the_facts(front, uploads):
     uploads.cuts = [0] * 100
     facts = rf"push {LAYER.descriptor.digest}.*at {front.host}: .*of {SIZE} bytes, 3 attempts"
