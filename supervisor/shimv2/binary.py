@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import signal
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 
 from supervisor.api.runtime.task.v3.shim_pb2 import DeleteResponse
+from supervisor.blocking import in_thread
 from supervisor.errors import SupervisorError
 from supervisor.model.any import Any
 from supervisor.model.instant import SECOND, Nanoseconds
@@ -150,26 +152,31 @@ class ShimBinaries:
 
 
 async def _run(argv: tuple[str, ...], cwd: Path, environment: dict[str, str], stdin: bytes) -> _Finished:
+    """Run a program to its end; a caller that is cancelled kills it, with what it started.
+
+    Not by asyncio: uvloop leaves a child the other ends of its pipes, and a shim that `start` leaves
+    behind would hold them open for ever.
+    """
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
+        process = subprocess.Popen(  # noqa: ASYNC220  # takes a millisecond
+            argv,
             cwd=cwd,
             env=environment,
-            stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             start_new_session=True,
         )
     except OSError as error:
         raise SupervisorError(f"run {argv[0]}: {error.strerror}") from error
     try:
-        stdout, stderr = await process.communicate(stdin or None)
+        stdout, stderr = await in_thread(process.communicate, stdin or None)
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        await in_thread(process.wait)
         raise
-    return _Finished(process.returncode or 0, stdout, stderr)
+    return _Finished(process.returncode, stdout, stderr)
 
 
 def _encode_any(options: Any | None) -> bytes:
