@@ -41,8 +41,9 @@ BUILTINS = (
     Plugin(MOUNT_MANAGER, "bolt", f"{_PARTS}:mount_manager", (METADATA,)),
     Plugin(GC, "scheduler", f"{_PARTS}:scheduler", (METADATA, SERVICE)),
     Plugin(SANDBOX_STORE, "local", f"{_PARTS}:sandbox_store", (METADATA,)),
-    Plugin(RUNTIME, "task", f"{_PARTS}:tasks", (METADATA,)),
+    # In front of the tasks: shims that are taken over tell what happened meanwhile, and know best.
     Plugin(TTRPC, "events", f"{_PARTS}:shim_events", (METADATA,)),
+    Plugin(RUNTIME, "task", f"{_PARTS}:tasks", (METADATA,)),
     Plugin(GRPC, "namespaces", f"{_SERVICES}:namespaces", (METADATA,)),
     Plugin(GRPC, "containers", f"{_SERVICES}:containers", (METADATA,)),
     Plugin(GRPC, "images", f"{_SERVICES}:images", (METADATA, GC)),

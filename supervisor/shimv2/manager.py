@@ -77,7 +77,9 @@ class Manager:
         await self._background.__aenter__()
         await self._binaries.__aenter__()
         await in_thread(self._make_folders)
-        reconciliation = Reconciliation(self.settings, self._store, self._registry, self._removal)
+        reconciliation = Reconciliation(
+            self.settings, self._store, self._registry, self._removal, self._background
+        )
         for task in await reconciliation.run():
             self._publish(task)
         return self

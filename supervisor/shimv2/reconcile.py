@@ -1,8 +1,9 @@
 """Taking over at start what an earlier daemon left: rows, bundles, shims (contract 4.6).
 
-Unlike containerd, a task that stopped while no daemon was there is kept, and its exit is told: an
-event written now is new to every subscriber. Half-made tasks are undone, half-deleted ones finished.
-A task that cannot be dealt with is reported and left; it stops neither the others nor the start.
+Unlike containerd, a task that stopped while no daemon was there is kept, and its exit is told: by its
+shim if that still has the event, with what only the shim knows, or else by us. Half-made tasks are
+undone, half-deleted ones finished. A task that cannot be dealt with is reported and left; it stops
+neither the others nor the start.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from supervisor.metadata.store import Store
 from supervisor.model.instant import SECOND, Nanoseconds
 from supervisor.model.task import Exit, TaskRecord, TaskState
 from supervisor.shimv2 import bundle as bundles
+from supervisor.shimv2.background import Background
 from supervisor.shimv2.bootstrap import ShimAddress, parse_answer, socket_path
 from supervisor.shimv2.bundle import Bundle
 from supervisor.shimv2.client import ShimClient
@@ -32,6 +34,8 @@ from supervisor.shimv2.tasks import Phase, Registry, Task
 from supervisor.ttrpc.calls import ConnectionClosed
 
 PARALLEL = 16
+TELLING_SECONDS = 2.5
+"""How long a shim is given to tell of an exit itself; containerd's tries again every second."""
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +43,15 @@ log = logging.getLogger(__name__)
 class Reconciliation:
     """One start's reconciliation of tasks."""
 
-    def __init__(self, settings: ShimSettings, store: Store, registry: Registry, removal: Removal) -> None:
+    def __init__(
+        self,
+        settings: ShimSettings,
+        store: Store,
+        registry: Registry,
+        removal: Removal,
+        background: Background,
+    ) -> None:
+        self._background = background
         self._settings = settings
         self._store = store
         self._registry = registry
@@ -136,10 +148,12 @@ class Reconciliation:
             await self._removal.lost(task)
             return None
         if state.status == task_pb2.STOPPED:
-            await self._note_exit(task, state)
+            self._background.start(self._note_exit(task, state))
         return task
 
     async def _note_exit(self, task: Task, state: pb.StateResponse) -> None:
+        """Store and tell an exit unless the shim does so in time; it would also say why."""
+        await asyncio.sleep(TELLING_SECONDS)
         moment = Nanoseconds(state.exited_at.seconds * SECOND + state.exited_at.nanos)
         end = Exit(state.pid, state.exit_status, moment)
         await self._store.write(rows.missed_exit, task.namespace, task.id, "", end)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -60,6 +59,7 @@ class Publisher:
         self._sequence = 0
         self._in_delivery = False
         self._ending = False
+        self._hurried = False
         self._client: Client | None = None
         if address:
             threading.Thread(target=self._run, name="events", daemon=True).start()
@@ -79,6 +79,12 @@ class Publisher:
                 log.error("the daemon is away for too long, an event was dropped: %s", self._queue.popleft())
             self._changed.notify_all()
 
+    def hurry(self) -> None:
+        """A daemon is there: try again what is queued without waiting longer."""
+        with self._changed:
+            self._hurried = True
+            self._changed.notify_all()
+
     def flush(self, seconds: float) -> bool:
         """Wait until all that is queued has been delivered; False when the time ran out."""
         with self._changed:
@@ -96,8 +102,13 @@ class Publisher:
                 pause = FIRST_PAUSE
                 self._done_with(first)
             else:
-                time.sleep(pause)
+                self._rest(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _rest(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._hurried, seconds)
+            self._hurried = False
 
     def _done_with(self, event: _Numbered) -> None:
         with self._changed:

@@ -44,7 +44,7 @@ def serve(identity: Identity, listener: socket.socket) -> None:
     publisher = Publisher(identity.events_address, identity.namespace)
     ending = _Ending(identity, loop)
     around = Surroundings(identity.namespace, loop, reaper, publisher.tell)
-    service = TaskService(around, ending.begin)
+    service = TaskService(around, ending.begin, publisher.hurry)
     server = Server(listener, service.services(), selector=loop.selector)
     loop.handle_signals(
         {signal.SIGCHLD: reaper.collect, signal.SIGTERM: ending.begin, signal.SIGINT: ending.begin}

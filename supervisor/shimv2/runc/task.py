@@ -33,11 +33,17 @@ SERVICES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
 
 
 class TaskService:
-    """Looks up, asks the container, converts. `shut_down` is called when a caller wants the shim to end."""
+    """Looks up, asks the container, converts.
 
-    def __init__(self, around: Surroundings, shut_down: Callable[[], None]) -> None:
+    `shut_down` is called when a caller wants the shim to end, `connected` when a daemon has come.
+    """
+
+    def __init__(
+        self, around: Surroundings, shut_down: Callable[[], None], connected: Callable[[], None]
+    ) -> None:
         self._around = around
         self._shut_down = shut_down
+        self._connected = connected
         self._containers: dict[str, Container] = {}
         self._reserving = threading.Lock()
         self._in_creation: set[str] = set()
@@ -205,6 +211,7 @@ class TaskService:
 
     def connect(self, request: task.ConnectRequest, _call: Call) -> task.ConnectResponse:
         """Who serves, and the pid of a container, 0 for an unknown one."""
+        self._connected()
         container = self._containers.get(request.id)
         pid = container.init.pid if container else 0
         return task.ConnectResponse(shim_pid=os.getpid(), task_pid=pid)
