@@ -12,6 +12,7 @@ from supervisor.daemon.plugins import Context, Part
 from supervisor.daemon.repeating import repeating
 from supervisor.diff.processors import Processor
 from supervisor.events.exchange import Exchange
+from supervisor.events.places import Places
 from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.exits import Retention, trim
 from supervisor.metadata.mount_manager import MountManager
@@ -141,7 +142,8 @@ async def transfer(context: Context) -> Part:
 
 async def events(context: Context) -> Part:
     """Events."""
-    servicer = Events(context.get(Store), context.get(Exchange))
+    places = await in_thread(Places, context.state / "subscribers")
+    servicer = Events(context.get(Store), context.get(Exchange), places)
     return Part(servicer, servicer)
 
 

@@ -107,6 +107,7 @@ class Exchange:
         self._queue_bound = queue_bound
         self._subscriptions: set[Subscription] = set()
         self._watches: set[Growth] = set()
+        self.closed = False
 
     def tell(self, envelopes: Sequence[Envelope]) -> None:
         """Pass on events that are on disk; for `Database.tell`."""
@@ -145,6 +146,7 @@ class Exchange:
 
     def close(self) -> None:
         """End all subscriptions, so that their streams can."""
+        self.closed = True
         for subscription in self._subscriptions:
             subscription.end()
         for growth in self._watches:

@@ -36,12 +36,8 @@ class Watch:
         self._waited = 0.0
         self._received = 0
 
-    def sends(self, sock: socket.socket) -> None:
-        """A piece of a request goes out, within the window; the wait that follows is not judged by bytes.
-
-        urllib3 would give it the time in which a connection has to come about, which may be short.
-        """
-        sock.settimeout(self._window or None)
+    def sends(self) -> None:
+        """A request goes out; the wait that follows is not judged by bytes."""
         self._thinking = True
         self._waited, self._received = 0.0, 0
 
@@ -81,7 +77,7 @@ class WatchedSocket(socket.socket):
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """As a socket's; the answer that follows gets its time anew."""
         if self.watch is not None:
-            self.watch.sends(self)
+            self.watch.sends()
         super().sendall(data, flags)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
@@ -100,7 +96,7 @@ class WatchedTLSSocket(ssl.SSLSocket):
     def sendall(self, data: Any, flags: int = 0) -> None:
         """As a socket's; the answer that follows gets its time anew."""
         if self.watch is not None:
-            self.watch.sends(self)
+            self.watch.sends()
         super().sendall(data, flags)
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
