@@ -47,13 +47,15 @@ docker-table: bootstrap ## Docker's features on Debian's containerd and on the s
 	@$(PYTHON) -m tests.docker.table
 
 crash: bootstrap ## The long form of the crash tests: the daemon killed at every step of a task's life
-	@CRASH=long .venv/bin/pytest tests/faults tests/shimv2/test_kill.py tests/compat/test_restart.py -s
+	@CRASH=long .venv/bin/pytest tests/faults tests/shimv2/test_kill.py tests/compat/test_restart.py \
+		tests/transfer/test_crash.py -s
 
 bench: bootstrap ## Measure against Debian's containerd, in one run: records, shims, restart, collection
 	@$(PYTHON) -m benchmarks.metadata --vs containerd
 	@$(PYTHON) -m benchmarks.shim --vs containerd
 	@$(PYTHON) -m benchmarks.restart
 	@$(PYTHON) -m benchmarks.gc
+	@$(PYTHON) -m benchmarks.pull --vs containerd
 
 tox: bootstrap   ## The same checks, each in an environment of its own
 	@.venv/bin/tox run

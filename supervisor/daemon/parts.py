@@ -41,7 +41,7 @@ from supervisor.shimv2.settings import ShimSettings
 from supervisor.snapshots.native import NativeSnapshotter
 from supervisor.snapshots.overlay import OverlaySnapshotter
 from supervisor.snapshots.snapshotter import Snapshotter
-from supervisor.transfer.stores import Stores
+from supervisor.transfer.stores import Stores, reclaim
 from supervisor.ttrpc.aio import Server
 
 SNAPSHOTTER = "io.containerd.snapshotter.v1"
@@ -183,7 +183,9 @@ async def transfer_stores(context: Context) -> Part:
                 processing=processing,
             )
 
-    return Part(Stores(context.get(ContentStore), context.get(Snapshots), unpacked, spool))
+    stores = Stores(context.get(ContentStore), context.get(Snapshots), unpacked, spool)
+    await in_thread(reclaim, stores)
+    return Part(stores)
 
 
 async def mount_manager(context: Context) -> Part:

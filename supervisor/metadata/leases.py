@@ -19,7 +19,7 @@ from supervisor.metadata.filtering import Labels, Search, Text
 from supervisor.metadata.schema import EdgeRow, LeaseRow
 from supervisor.metadata.statements import Prepared, Row
 from supervisor.model.digest import digest
-from supervisor.model.filters import Filter
+from supervisor.model.filters import Filter, parse_all
 from supervisor.model.identifiers import Namespace, stored_labels
 from supervisor.model.lease import Lease, Resource, expiry, generated_id
 
@@ -102,6 +102,17 @@ def resources(connection: Connection, namespace: Namespace, id_: str) -> list[Re
     held = connection.execute(_HELD, edges.leaving(_node(namespace, id_)))
     shown = ((type_, key) for type_, key in held if type_ != edges.MOUNT)  # the API has no name for it
     return sorted(Resource(_resource_type(node_type), key) for node_type, key in shown)
+
+
+def marked(connection: Connection, label: str) -> list[tuple[Namespace, str, Resource]]:
+    """What the leases hold that have a label, in all namespaces: namespace, lease, resource."""
+    wanted = parse_all([f'labels."{label}"'])
+    return [
+        (Namespace(name), lease.id, held)
+        for name, _ in namespaces.all_labels(connection)
+        for lease in find(connection, Namespace(name), wanted)
+        for held in resources(connection, Namespace(name), lease.id)
+    ]
 
 
 def attach(tx: Transaction, namespace: Namespace, lease_id: str | None, node_type: str, key: str) -> None:

@@ -83,6 +83,7 @@ class Fetching:
         )
 
     def _fill(self, ingest: Ingest, target: Descriptor, part: Part, growing: Growing) -> None:
+        self._scope.worthwhile = True
         offset = ingest.status().offset
         if offset > target.size:
             ingest.truncate()

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ from supervisor.errors import AlreadyExists, DataLoss, NotFound
 from supervisor.metadata import images, leases
 from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.database import Transaction
+from supervisor.metadata.snapshot_rows import Place
 from supervisor.metadata.snapshots import Snapshots
 from supervisor.model import digest as digests
 from supervisor.model.descriptor import Descriptor
@@ -27,7 +29,13 @@ from supervisor.model.mount import Mount
 from supervisor.oci.document import MAX_DOCUMENT_BYTES
 
 LEASE_SECONDS = 24 * 3600
-"""How long what a transfer has brought is kept if the daemon dies before its end."""
+"""How long what a transfer has brought is kept if it fails, or the daemon dies before its end."""
+
+TRANSFER_LABEL = "supervisor.io/transfer"
+"""Marks the leases of transfers."""
+
+EXTRACT_PREFIX = "extract-"
+"""How the keys of snapshots begin that a layer is being unpacked into."""
 
 Apply = Callable[[Namespace, Readable, str, Sequence[Mount]], Applied]
 """Unpacks a layer of a media type into mounts of a namespace."""
@@ -43,13 +51,15 @@ class Stores:
     spool: Path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scope:
     """One transfer's view of the stores: whose, and which lease holds what it makes."""
 
     stores: Stores
     namespace: Namespace
     lease: str
+    worthwhile: bool = False
+    """Whether it has brought what another attempt can go on from; if it fails, the lease stays a while."""
 
     def open(self, digest: Digest) -> BinaryIO:
         """A blob of the namespace, to be closed; raises NotFound."""
@@ -115,15 +125,39 @@ def _put(tx: Transaction, namespace: Namespace, image: Image) -> Image:
 
 @contextmanager
 def leased(stores: Stores, namespace: Namespace, lease: str | None) -> Iterator[Scope]:
-    """A scope under the caller's lease, or under one that ends with the context."""
+    """A scope under the caller's lease, or under one that ends with the context.
+
+    After a failure that one stays for LEASE_SECONDS if what was brought so far is of use.
+    """
     if lease is not None:
         yield Scope(stores, namespace, lease)
         return
     database = stores.content.database
     expires = format_rfc3339(Nanoseconds(now() + LEASE_SECONDS * SECOND))
-    made = database.write(lambda tx: leases.create(tx, namespace, Lease("", {EXPIRE_LABEL: expires})))
+    labels = {EXPIRE_LABEL: expires, TRANSFER_LABEL: "true"}
+    made = database.write(lambda tx: leases.create(tx, namespace, Lease("", labels)))
+    scope = Scope(stores, namespace, made.id)
     try:
-        yield Scope(stores, namespace, made.id)
-    finally:
-        with suppress(NotFound):
-            database.write(lambda tx: leases.remove(tx, namespace, made.id))
+        yield scope
+    except BaseException:
+        if not scope.worthwhile:
+            _end(scope)
+        raise
+    _end(scope)
+
+
+def _end(scope: Scope) -> None:
+    with suppress(NotFound):
+        scope.stores.content.database.write(lambda tx: leases.remove(tx, scope.namespace, scope.lease))
+
+
+def reclaim(stores: Stores) -> None:
+    """Remove what transfers of a daemon that was killed were unpacking; what they fetched stays leased.
+
+    For the start of the daemon, before there are transfers.
+    """
+    for namespace, lease, held in stores.content.database.read(partial(leases.marked, label=TRANSFER_LABEL)):
+        kind, _, snapshotter = held.type.partition("/")
+        if kind == "snapshots" and held.id.startswith(EXTRACT_PREFIX):
+            with suppress(NotFound):
+                stores.snapshots.remove(Place(namespace, snapshotter), held.id, lease)

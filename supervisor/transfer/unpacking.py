@@ -16,7 +16,7 @@ from supervisor.model.descriptor import Descriptor
 from supervisor.model.digest import Digest
 from supervisor.model.platform import Platform
 from supervisor.oci.image import ImageConfig, chain_ids
-from supervisor.transfer.stores import Scope
+from supervisor.transfer.stores import EXTRACT_PREFIX, Scope
 
 UNCOMPRESSED_LABEL = "containerd.io/uncompressed"
 _REF_LABEL = "containerd.io/snapshot.ref"
@@ -70,7 +70,7 @@ def _unpack_layer(scope: Scope, place: Place, layer: _Layer) -> None:
     snapshots, labels = scope.stores.snapshots, {_REF_LABEL: layer.chain_id}
     for _ in range(_ATTEMPTS):
         # The name of what is being extracted carries time and chance: several may be at it.
-        key = f"extract-{time.time_ns() % 1_000_000_000}-{secrets.token_urlsafe(3)} {layer.chain_id}"
+        key = f"{EXTRACT_PREFIX}{time.time_ns() % 1_000_000_000}-{secrets.token_urlsafe(3)} {layer.chain_id}"
         with suppress(NotFound):
             snapshots.stat(place, layer.chain_id)
             layer.source.complete()
