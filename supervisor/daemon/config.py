@@ -142,12 +142,16 @@ class Transfer:
     """Pulls and pushes that the daemon itself does: how many at a time, and where registries are described.
 
     `hosts` is a folder of hosts.toml files; `snapshotter` is where images are unpacked if nothing else is
-    said.
+    said. `verifiers` is a folder of programs that are asked about each image, `max_verifiers` of them (-1:
+    all), for `verifier_seconds` each.
     """
 
     concurrent: int = 8
     hosts: str = "/etc/container-supervisor/certs.d"
     snapshotter: str = "overlayfs"
+    verifiers: str = "/etc/container-supervisor/verifiers"
+    max_verifiers: int = 10
+    verifier_seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ from supervisor.services.transfer import Settings, Transfer
 from supervisor.services.version import Version
 from supervisor.shimv2.manager import Manager
 from supervisor.transfer.stores import Stores
+from supervisor.transfer.verifiers import Verifiers
 
 DAY_SECONDS = 86_400
 TRIM_SECONDS = 600.0
@@ -136,7 +137,8 @@ async def transfer(context: Context) -> Part:
     config = context.config.transfer
     hosts = Path(config.hosts) if config.hosts else None
     settings = Settings(context.config.registry, hosts, config.concurrent, config.snapshotter)
-    servicer = Transfer(context.get(Stores), context.get(Streams), settings)
+    verifiers = Verifiers(Path(config.verifiers), config.max_verifiers, config.verifier_seconds)
+    servicer = Transfer(context.get(Stores), context.get(Streams), settings, verifiers.check)
     return Part(servicer, servicer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import tarfile
@@ -14,7 +15,15 @@ import pytest
 from supervisor.client.client import Client
 from supervisor.client.transfers import Login, Progress, Registry
 from supervisor.client.unpacking import is_unpacked
-from supervisor.errors import DataLoss, FailedPrecondition, NotFound, Unauthenticated, Unimplemented
+from supervisor.errors import (
+    DataLoss,
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+    Unimplemented,
+)
+from tests.compat.conftest import a_target
 from tests.registries import PASSWORD, USER, needs_registry
 from tests.registries import Registry as Running
 from tests.registry.images import push, reference, session, small_image
@@ -213,3 +222,23 @@ def test_streams_must_be_open(sdk: Sdk) -> None:
             await transfer(Empty(), store)
 
     sdk(scenario)
+
+
+@needs_registry
+def test_a_verifier_blocks_a_pull(registry: Running, tmp_path: Path) -> None:
+    """Its reason is in the error, and nothing was fetched."""
+    verifier = tmp_path / "no"
+    verifier.write_text("#!/bin/sh\necho not signed; exit 1\n")
+    verifier.chmod(0o755)
+    place = reference(registry.host, "unsigned")
+    with session() as opened:
+        push(opened, place, small_image(seed=5))
+
+    async def pull(address: Path) -> None:
+        async with Client(str(address)) as client:
+            with pytest.raises(PermissionDenied, match="not signed"):
+                await client.transfers.pull(str(place), unpack=None)
+            assert not await client.content.list()
+
+    with a_target(containerd=False, config=f'\n[transfer]\nverifiers = "{tmp_path}"\n') as target:
+        asyncio.run(pull(target.address))
