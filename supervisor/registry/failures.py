@@ -187,7 +187,7 @@ _HINTS = {
     401: "log in, or look at the credentials for this host",
     403: "these credentials may not do this",
     404: "it is not there, or not shown without credentials",
-    413: "it is too large for a proxy in front of the registry; set upload_chunk_bytes",
+    413: "a proxy in front of the registry takes no requests of this size",
     429: "too many requests; try again later, or log in for a higher limit",
 }
 

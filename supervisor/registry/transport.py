@@ -26,7 +26,7 @@ from supervisor.registry.settings import RegistrySettings
 from supervisor.registry.watched import Sockets, WatchedTLSSocket
 
 POOL_SIZE = 16
-MAX_RECORD = 256 << 10
+MAX_RECORD = 64 << 10
 """Bytes of a body that are handed to a socket at a time; each must be taken within `stall_window`."""
 
 LONGEST_DIAL = 130.0

@@ -1,6 +1,7 @@
 """Uploading one blob, and going on after a cut connection (OCI distribution spec, "Pushing blobs").
 
-The whole blob goes in one PUT, which every registry knows, or in pieces when the settings say so. After a
+The whole blob goes in one PUT, which every registry knows, or in pieces when the settings say so, or when
+a proxy in front of the registry takes no request so large. After a
 failure the registry is asked how much it has, and the rest is sent behind that; one that has forgotten the
 upload, or cannot say, gets a new one from the start.
 """
@@ -39,6 +40,10 @@ Source = Callable[[int], BinaryIO]
 _RANGE = re.compile(r"\s*(?:bytes=)?0-(\d{1,19})\s*")
 _BEGUN = (202, 201, 200, 204)
 _STORED = (201, 200, 202, 204)
+LARGEST_PIECE = 64 << 20
+SMALLEST_PIECE = 256 << 10
+"""Of pieces that are made because a larger request was refused."""
+_TOO_LARGE = 413
 _GONE = frozenset((400, 404, 416))
 """What a registry says of an upload that stands elsewhere than we think, or that it has given up."""
 _OCTETS = "application/octet-stream"
@@ -63,6 +68,7 @@ class Upload:
         self._source = source
         self._on_offset = on_offset
         self._retries = Retries(self._session.settings, self._session.deadline)
+        self._piece = self._session.settings.upload_chunk_bytes
         self._location = ""
         self._offset = 0
 
@@ -87,9 +93,18 @@ class Upload:
                 self._send()
                 return
             except RegistryError as error:
+                if error.account.status == _TOO_LARGE and self._cut_smaller():
+                    continue
                 if not self._may_go_on(error):
                     raise
                 self._recover(error)
+
+    def _cut_smaller(self) -> bool:
+        """Begin anew in smaller pieces; False when they would become too small to be of use."""
+        before = min(self._piece or self._descriptor.size, self._descriptor.size)
+        self._piece = min(LARGEST_PIECE, before // 4)
+        self._location, self._offset = "", 0
+        return self._piece >= SMALLEST_PIECE
 
     def _may_go_on(self, error: RegistryError) -> bool:
         """Whether asking the registry where the upload stands, or a new one, can help."""
@@ -106,11 +121,14 @@ class Upload:
                 self._on_offset(self._descriptor.size)
                 return True
             self._moved(response)
+        least = response.headers.get("OCI-Chunk-Min-Length", "")
+        if self._piece and least.isdigit():
+            self._piece = max(self._piece, int(least[:12]))
         self._offset = 0
         return False
 
     def _send(self) -> None:
-        size, piece = self._descriptor.size, self._session.settings.upload_chunk_bytes
+        size, piece = self._descriptor.size, self._piece
         if not self._offset and (not piece or size <= piece):
             self._put(0, size)
             return

@@ -36,8 +36,13 @@ class Watch:
         self._waited = 0.0
         self._received = 0
 
-    def sends(self) -> None:
-        """A request goes out; the wait that follows is not judged by bytes."""
+    def sends(self, sock: socket.socket) -> None:
+        """A piece of a request goes out, within the window; the wait that follows is not judged by bytes.
+
+        urllib3 would give it the time in which a connection has to come about, which may be short.
+        """
+        bound = min(self._window or float("inf"), max(self._deadline.remaining(), 0.001))
+        sock.settimeout(None if bound == float("inf") else bound)
         self._thinking = True
         self._waited, self._received = 0.0, 0
 
@@ -77,7 +82,7 @@ class WatchedSocket(socket.socket):
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """As a socket's; the answer that follows gets its time anew."""
         if self.watch is not None:
-            self.watch.sends()
+            self.watch.sends(self)
         super().sendall(data, flags)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
@@ -96,7 +101,7 @@ class WatchedTLSSocket(ssl.SSLSocket):
     def sendall(self, data: Any, flags: int = 0) -> None:
         """As a socket's; the answer that follows gets its time anew."""
         if self.watch is not None:
-            self.watch.sends()
+            self.watch.sends(self)
         super().sendall(data, flags)
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from dataclasses import replace
 
@@ -182,6 +183,25 @@ def test_the_time_of_the_whole_transfer_is_kept_whatever_the_host_does(front, la
     facts = r"fetch sha256:.*took longer than 0\.3 s"
     with session(short) as opened, pytest.raises(DeadlineExceeded, match=facts):
         fetch(opened, reference(front.host), layer.descriptor)
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_goes_wrong_in_whatever_order_the_bytes_are_right(front, layer, seed, parallel):
+    chance = random.Random(seed)
+    for _ in range(8):
+        fault = chance.choice(
+            [
+                faults.cut(after=chance.randrange(2 * MIB)),
+                faults.answer(chance.choice([429, 500, 502, 503, 504]), Retry_After="0"),
+                faults.ignore_range(),
+                faults.Exchange.forward,
+            ]
+        )
+        front.on("GET", "/blobs/", fault, times=1)
+    more = {"parallel_chunks": 3, "chunk_bytes": MIB, "parallel_below": 1e12} if parallel else {}
+    with session(replace(SERIAL, attempts=20, **more)) as opened:
+        assert fetch(opened, reference(front.host), layer.descriptor) == layer.data
 
 
 def test_a_transfer_that_is_given_up_ends_also_while_it_waits(front, layer):

@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor.errors import DataLoss, InvalidArgument, PermissionDenied, Unavailable, Unimplemented
+from supervisor.errors import (
+    DataLoss,
+    DeadlineExceeded,
+    InvalidArgument,
+    PermissionDenied,
+    Unavailable,
+    Unimplemented,
+)
 from supervisor.registry.pusher import Outcome, Pusher
 from tests.registries import needs_registry
 from tests.registry import faults
@@ -72,6 +79,28 @@ def test_a_registry_that_has_forgotten_gets_it_anew(front, uploads):
     assert uploads.begun == 2
 
 
+def test_a_registry_that_reads_slowly_has_more_time_than_one_that_does_not_answer(front, uploads):
+    big = random_layer(16 * MIB, seed=9)
+
+    def slowly(exchange):
+        exchange.faults.over.wait(0.4)
+        uploads.close(exchange)
+
+    front.rules.insert(0, faults.Rule("PUT", "", slowly, 1))
+    with session(replace(QUICK, dial_timeout=0.1)) as opened:
+        Pusher(opened, reference(front.host)).push(big.descriptor, big.opened)
+    assert uploads.stored == big.data
+    assert len(content_of(front)) == 1
+
+
+def test_the_time_of_the_whole_transfer_is_kept_also_when_nobody_reads(front, uploads):
+    big = random_layer(16 * MIB, seed=9)
+    front.rules.insert(0, faults.Rule("PUT", "", faults.silence(), 1))
+    short = replace(QUICK, total=0.5, stall_window=0.0)
+    with session(short) as opened, pytest.raises(DeadlineExceeded, match=r"push sha256:.*longer than 0\.5 s"):
+        Pusher(opened, reference(front.host)).push(big.descriptor, big.opened)
+
+
 def test_an_upload_that_never_gets_on_is_given_up_with_the_facts(front, uploads):
     uploads.cuts = [0] * 100
     facts = rf"push {LAYER.descriptor.digest}.*at {front.host}: .*of {SIZE} bytes, 3 attempts"
@@ -111,12 +140,24 @@ def test_a_registry_that_stores_something_else_is_found_out(front):
         pushed(front)
 
 
-def test_a_proxy_that_takes_no_large_requests_is_named_with_the_way_out(front):
-    front.on("HEAD", "", faults.answer(404))
-    front.on("POST", "", faults.answer(202, Location="/up"))
-    front.on("PUT", "", faults.answer(413))
-    with pytest.raises(InvalidArgument, match="set upload_chunk_bytes"):
+def test_a_proxy_that_takes_no_large_requests_gets_smaller_ones(front, uploads):
+    uploads.largest = MIB
+    pushed(front)
+    assert uploads.stored == LAYER.data
+    assert max(received for _, received in content_of(front)) <= MIB
+
+
+def test_a_proxy_that_takes_next_to_nothing_is_told_of(front, uploads):
+    uploads.largest = 1000
+    with pytest.raises(InvalidArgument, match="takes no requests of this size"):
         pushed(front)
+
+
+def test_pieces_are_as_large_as_the_registry_wants_them(front, uploads):
+    uploads.least = MIB + 1
+    pushed(front, replace(QUICK, upload_chunk_bytes=1000))
+    assert uploads.stored == LAYER.data
+    assert content_of(front) == [*[("PATCH", MIB + 1)] * 3, ("PATCH", 2), ("PUT", 0)]
 
 
 def test_a_refusal_is_told_in_the_registrys_words(front):

@@ -15,10 +15,15 @@ from tests.registry.faults import Exchange, Faults
 
 @dataclass(slots=True)
 class Uploads:
-    """Takes blobs. `cuts` are the numbers of bytes after which the next requests with content are cut off."""
+    """Takes blobs, in requests of at most `largest` bytes; pieces should have `least`.
+
+    `cuts` are the numbers of bytes after which the next requests with content are cut off.
+    """
 
     cuts: list[int] = field(default_factory=list)
     remembers: bool = True
+    largest: int = 1 << 40
+    least: int = 0
     begun: int = 0
     data: bytes = b""
     stored: bytes | None = None
@@ -34,7 +39,8 @@ class Uploads:
     def begin(self, exchange: Exchange) -> None:
         self.begun += 1
         self.data = b""
-        _answer(exchange, 202, Location=f"/v2/uploads/{self.begun}?state=0")
+        wish = {"OCI_Chunk_Min_Length": str(self.least)} if self.least else {}
+        _answer(exchange, 202, Location=f"/v2/uploads/{self.begun}?state=0", **wish)
 
     def status(self, exchange: Exchange) -> None:
         if not self.remembers:
@@ -62,6 +68,10 @@ class Uploads:
 
     def _take(self, exchange: Exchange) -> bool:
         length = int(exchange.seen.header.get("content-length", "0"))
+        if length > self.largest:
+            _answer(exchange, 413)
+            exchange.hang_up()
+            return False
         if length and self.cuts:
             taken = exchange.handler.rfile.read(self.cuts.pop(0))
             self.data += taken
