@@ -48,7 +48,7 @@ docker-table: bootstrap ## Docker's features on Debian's containerd and on the s
 
 crash: bootstrap ## The long form of the crash tests: the daemon killed at every step of a task's life
 	@CRASH=long .venv/bin/pytest tests/faults tests/shimv2/test_kill.py tests/compat/test_restart.py \
-		tests/transfer/test_crash.py -s
+		tests/transfer/test_crash.py tests/docker/test_storm.py -s
 
 bench: bootstrap ## Measure against Debian's containerd, in one run: records, shims, restart, collection
 	@$(PYTHON) -m benchmarks.metadata --vs containerd

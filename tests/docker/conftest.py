@@ -31,7 +31,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Show with a failure what dockerd and the supervisor logged during the test."""
     report = yield
     arguments = getattr(item, "funcargs", {})
-    engine = arguments.get("own_engine") or arguments.get("engine")
+    engine = arguments.get("live_engine") or arguments.get("engine")
     if engine is not None and report.when == "call":
         logs = {"dockerd": engine.news(), "the supervisor": engine.target.news()}
         if report.failed:
@@ -59,13 +59,19 @@ def engine(store: str, image_tar: Path) -> Iterator[Engine]:
         yield engine
 
 
-@pytest.fixture
-def own_engine(store: str, image_tar: Path) -> Iterator[Engine]:
-    """An engine for a test that ends daemons; it has the ordinary image, and its containers live on."""
+@pytest.fixture(scope="session")
+def lasting_engine(store: str, image_tar: Path) -> Iterator[Engine]:
+    """The engine of the tests that end daemons; its containers live on without dockerd."""
     with an_engine(store, "--live-restore") as engine:
         engine.docker.run("load", "--input", str(image_tar))
         yield engine
-        remove_all(engine.docker)
+
+
+@pytest.fixture
+def live_engine(lasting_engine: Engine) -> Iterator[Engine]:
+    """An engine whose dockerd and supervisor may be ended and started again; it has no containers."""
+    yield lasting_engine
+    remove_all(lasting_engine.docker)
 
 
 def remove_all(docker: Docker) -> None:

@@ -11,30 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.compat.program import eventually
-from tests.docker.conftest import IMAGE, remove_all
+from tests.docker.conftest import IMAGE
 from tests.docker.docker import Docker
-from tests.docker.engine import Engine, an_engine
+from tests.docker.engine import Engine
 
 COUNT = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.01; done"
 UNTIL_GO = "while [ ! -e /go ]; do sleep 0.02; done"
-
-
-@pytest.fixture(scope="module")
-def shared(store: str, image_tar: Path) -> Iterator[Engine]:
-    """The engine of this file's tests, which all kill the supervisor below it."""
-    with an_engine(store) as engine:
-        engine.docker.run("load", "--input", str(image_tar))
-        yield engine
-
-
-@pytest.fixture
-def own_engine(shared: Engine) -> Iterator[Engine]:
-    """An engine whose supervisor may be killed; it has no containers."""
-    yield shared
-    remove_all(shared.docker)
 
 
 @contextmanager
@@ -75,13 +58,13 @@ def happened(docker: Docker, name: str) -> list[str]:
     return [action for action in actions if not action.startswith(("exec_", "attach", "top", "resize"))]
 
 
-def test_containers_and_their_logs_go_on(own_engine: Engine) -> None:
-    docker = own_engine.docker
+def test_containers_and_their_logs_go_on(live_engine: Engine) -> None:
+    docker = live_engine.docker
     docker.detached("--name=box", IMAGE, "sh", "-c", COUNT)
     docker.await_log("box", "20\n")
     before = docker.inspect("box", "State")
     with docker.running("logs", "--follow", "box") as follower:
-        with supervisor_away(own_engine):
+        with supervisor_away(live_engine):
             eventually(lambda: len(docker.logged("box").split()) > 60, what="the container to count on")
         assert docker.inspect("box", "State") == before
         assert docker.out("exec", "box", "echo", "still here") == "still here\n"
@@ -95,12 +78,12 @@ def test_containers_and_their_logs_go_on(own_engine: Engine) -> None:
     assert docker.state("box") == "running"
 
 
-def test_an_exit_meanwhile_is_seen(own_engine: Engine) -> None:
-    docker = own_engine.docker
+def test_an_exit_meanwhile_is_seen(live_engine: Engine) -> None:
+    docker = live_engine.docker
     docker.detached("--name=box", IMAGE, "sh", "-c", f"{UNTIL_GO}; echo bye; exit 7")
     pid = docker.pid("box")
     with docker.running("wait", "box") as waiter:
-        with supervisor_away(own_engine):
+        with supervisor_away(live_engine):
             go(pid)
             eventually(lambda: is_gone(pid), what="the end of the container")
         out, _ = waiter.communicate(timeout=20)
@@ -111,12 +94,12 @@ def test_an_exit_meanwhile_is_seen(own_engine: Engine) -> None:
     assert happened(docker, "box") == ["create", "start", "die"]
 
 
-def test_a_want_of_memory_meanwhile_is_told(own_engine: Engine) -> None:
-    docker = own_engine.docker
+def test_a_want_of_memory_meanwhile_is_told(live_engine: Engine) -> None:
+    docker = live_engine.docker
     hog = f"{UNTIL_GO}; x=$(yes | head -c 200m)"
     docker.detached("--name=box", "--memory=16m", IMAGE, "sh", "-c", hog)
     pid = docker.pid("box")
-    with supervisor_away(own_engine):
+    with supervisor_away(live_engine):
         go(pid)
         eventually(lambda: is_gone(pid), what="the end of the container")
     docker.await_state("box", "exited")
@@ -124,11 +107,11 @@ def test_a_want_of_memory_meanwhile_is_told(own_engine: Engine) -> None:
     assert docker.inspect("box", "State.OOMKilled") is True
 
 
-def test_what_ends_meanwhile_is_started_again_once(own_engine: Engine) -> None:
-    docker = own_engine.docker
+def test_what_ends_meanwhile_is_started_again_once(live_engine: Engine) -> None:
+    docker = live_engine.docker
     docker.detached("--name=box", "--restart=always", IMAGE, "sleep", "1000")
     pid = docker.pid("box")
-    with supervisor_away(own_engine):
+    with supervisor_away(live_engine):
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: is_gone(pid), what="the end of the container")
     eventually(lambda: docker.pid("box") not in (0, pid), what="the next start")
@@ -136,8 +119,8 @@ def test_what_ends_meanwhile_is_started_again_once(own_engine: Engine) -> None:
     assert happened(docker, "box") == ["create", "start", "die", "start"]
 
 
-def test_an_exec_goes_on_and_ends_meanwhile(own_engine: Engine) -> None:
-    docker = own_engine.docker
+def test_an_exec_goes_on_and_ends_meanwhile(live_engine: Engine) -> None:
+    docker = live_engine.docker
     docker.detached("--name=box", IMAGE, "sleep", "1000")
     commands = [
         f"echo on; while [ ! -e /{name} ]; do sleep 0.02; done; echo {name}; exit 5"
@@ -151,7 +134,7 @@ def test_an_exec_goes_on_and_ends_meanwhile(own_engine: Engine) -> None:
             assert session.stdout
             assert session.stdout.readline() == b"on\n"
         root = Path(f"/proc/{docker.pid('box')}/root")
-        with supervisor_away(own_engine):
+        with supervisor_away(live_engine):
             (root / "meanwhile").touch()
             assert first.stdout
             assert first.stdout.readline() == b"meanwhile\n"
@@ -166,11 +149,11 @@ def ended(session: subprocess.Popen[bytes]) -> tuple[int, bytes]:
     return session.returncode, out
 
 
-def test_a_paused_container_stays_so(own_engine: Engine) -> None:
-    docker = own_engine.docker
+def test_a_paused_container_stays_so(live_engine: Engine) -> None:
+    docker = live_engine.docker
     docker.detached("--name=box", IMAGE, "sleep", "1000")
     docker.run("pause", "box")
-    with supervisor_away(own_engine):
+    with supervisor_away(live_engine):
         pass
     assert docker.state("box") == "paused"
     docker.run("unpause", "box")
