@@ -44,6 +44,7 @@ BUILTINS = (
     # In front of the tasks: shims that are taken over tell what happened meanwhile, and know best.
     Plugin(TTRPC, "events", f"{_PARTS}:shim_events", (METADATA,)),
     Plugin(RUNTIME, "task", f"{_PARTS}:tasks", (METADATA,)),
+    Plugin(INTERNAL, "restart", f"{_PARTS}:restart", (EVENT, SERVICE, RUNTIME)),
     Plugin(GRPC, "namespaces", f"{_SERVICES}:namespaces", (METADATA,)),
     Plugin(GRPC, "containers", f"{_SERVICES}:containers", (METADATA,)),
     Plugin(GRPC, "images", f"{_SERVICES}:images", (METADATA, GC)),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any as Anything
 
 from supervisor.errors import InvalidArgument
+from supervisor.model.restart import RestartSettings
 from supervisor.registry.settings import RegistrySettings
 from supervisor.shimv2.settings import Timeouts
 
@@ -171,6 +172,7 @@ class Config:
     events: Events = Events()
     gc: Gc = Gc()
     transfer: Transfer = Transfer()
+    restart: RestartSettings = field(default_factory=RestartSettings)
     registry: RegistrySettings = field(default_factory=RegistrySettings)
 
 

@@ -32,8 +32,10 @@ from supervisor.metadata.store import Store
 from supervisor.model.identifiers import Namespace
 from supervisor.model.instant import SECOND, Nanoseconds, now
 from supervisor.model.mount import Mount
+from supervisor.model.restart import POLICIES
 from supervisor.oci.platform import host
 from supervisor.services import ttrpc_events
+from supervisor.services.restarts import RestartMonitor
 from supervisor.services.scheduler import Scheduler
 from supervisor.services.streams import Streams
 from supervisor.shimv2.manager import Manager
@@ -217,6 +219,18 @@ async def tasks(context: Context) -> Part:
     )
     manager = await context.stack.enter_async_context(Manager(settings, context.get(Store)))
     return Part(manager, platforms=(host(),), exports={"log-uri-schemes": "binary,file"})
+
+
+async def restart(context: Context) -> Part:
+    """Has containers run again that ended, if their labels say so."""
+    monitor = RestartMonitor(
+        context.get(Store),
+        context.get(Manager),
+        context.get(Snapshots),
+        context.get(Exchange),
+        context.config.restart,
+    )
+    return Part(await context.stack.enter_async_context(monitor), capabilities=POLICIES)
 
 
 async def shim_events(context: Context) -> Part:

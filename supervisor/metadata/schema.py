@@ -325,6 +325,17 @@ class ExecStartRow(Base):
     started_at: Mapped[Instant]
 
 
+class RestartRow(Base):
+    """The attempts in a row to have a container run again, and when the last one was made."""
+
+    __tablename__ = "restarts"
+
+    namespace: Mapped[Key]
+    container_id: Mapped[Key]
+    count: Mapped[int]
+    last_at: Mapped[OptionalInstant]
+
+
 class EventRow(Base):
     """One event of the journal; written with the change that it tells of.
 

@@ -1,0 +1,233 @@
+"""Has containers run again that ended, by the labels that say so (containerd: plugins/restart).
+
+It acts on events at once, looks at everything now and then, and sleeps until the next attempt is due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from types import TracebackType
+from typing import Self
+
+from google.protobuf.empty_pb2 import Empty
+
+from supervisor.api.runtime.task.v3 import shim_pb2 as shim
+from supervisor.api.types.task import task_pb2
+from supervisor.blocking import in_thread
+from supervisor.errors import InvalidArgument, NotFound, SupervisorError
+from supervisor.events.exchange import Exchange
+from supervisor.metadata import exits, restarts
+from supervisor.metadata.snapshot_rows import Place
+from supervisor.metadata.snapshots import Snapshots
+from supervisor.metadata.store import Store
+from supervisor.model.container import Container
+from supervisor.model.filters import parse_all
+from supervisor.model.identifiers import Namespace, container_id
+from supervisor.model.instant import SECOND, Nanoseconds, now
+from supervisor.model.restart import (
+    LOG_PATH_LABEL,
+    LOG_URI_LABEL,
+    STATUS_LABEL,
+    Attempts,
+    Ended,
+    RestartSettings,
+    next_at,
+    refusal,
+    still_in_a_row,
+)
+from supervisor.model.task import Stdio
+from supervisor.shimv2.manager import Manager, NewTask
+from supervisor.shimv2.tasks import Task
+
+log = logging.getLogger(__name__)
+
+_TOPICS = parse_all(
+    [
+        "topic==/tasks/exit",
+        "topic==/tasks/delete",
+        "topic==/containers/create",
+        "topic==/containers/update",
+        "topic==/containers/delete",
+    ]
+)
+_GATHER_SECONDS = 0.05
+"""Events that come together are looked at together; also a task is not deleted under whoever waits."""
+
+_ENDS = (task_pb2.STOPPED, task_pb2.UNKNOWN)
+
+
+class RestartMonitor:
+    """Watches while it is entered; its own task, on the event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        manager: Manager,
+        snapshots: Snapshots,
+        exchange: Exchange,
+        settings: RestartSettings,
+    ) -> None:
+        self._store = store
+        self._manager = manager
+        self._snapshots = snapshots
+        self._exchange = exchange
+        self._settings = settings
+        self._chance = random.Random()  # noqa: S311  # spreads attempts, and hides nothing
+        self._changed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._told: dict[tuple[Namespace, str], str] = {}
+
+    async def __aenter__(self) -> Self:
+        """Begin to watch."""
+        if self._settings.enabled:
+            self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._run())]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End; what is being started is started by the next daemon."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        with self._exchange.subscribe(_TOPICS) as events:
+            async for _ in events:
+                self._changed.set()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                due = await self._look()
+            except SupervisorError as error:
+                log.warning("the restart monitor could not look at the containers: %s", error)
+                due = None
+            wait = self._settings.interval
+            if due is not None:
+                wait = min(wait, max(0.0, (due - now()) / SECOND))
+            try:
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+                await asyncio.sleep(_GATHER_SECONDS)
+            except TimeoutError:
+                pass
+            self._changed.clear()
+
+    async def _look(self) -> Nanoseconds | None:
+        """Look at every container that is concerned; when the next attempt is due."""
+        found = await self._store.read(restarts.concerned)
+        for key in self._told.keys() - {(namespace, container.id) for namespace, container in found}:
+            del self._told[key]
+        if not found:
+            return None
+        dues = await asyncio.gather(*(self._attend(namespace, one) for namespace, one in found))
+        return min((due for due in dues if due is not None), default=None)
+
+    async def _attend(self, namespace: Namespace, container: Container) -> Nanoseconds | None:
+        """Do what a container needs now; when it needs the next attempt."""
+        try:
+            task = self._find(namespace, container.id)
+            ended = await self._ended(namespace, container.id, task)
+            if container.labels[STATUS_LABEL] == "stopped":
+                if task is not None:
+                    await self._stop(task, running=ended is None)
+                return None
+            if container.labels[STATUS_LABEL] != "running" or ended is None:
+                return None
+            return await self._keep_running(namespace, container, task, ended)
+        except SupervisorError as error:
+            self._say(namespace, container.id, f"is not restarted: {error}")
+            return None
+
+    def _find(self, namespace: Namespace, id_: str) -> Task | None:
+        try:
+            return self._manager.get(namespace, id_)
+        except NotFound:
+            return None
+
+    async def _ended(self, namespace: Namespace, id_: str, task: Task | None) -> Ended | None:
+        """How it ended, None while it runs, or is being made by somebody."""
+        if task is not None:
+            state = await task.state("", self._manager.settings.timeouts.task_state)
+            if state.status not in _ENDS:
+                return None
+            at = Nanoseconds(state.exited_at.seconds * SECOND + state.exited_at.nanos)
+            return Ended(state.exit_status, at if at > 0 else None)
+        try:
+            exit_ = self._store.look_up(exits.get, namespace, id_, "").exit
+        except NotFound:
+            return Ended()
+        return Ended(exit_.status, exit_.exited_at)
+
+    async def _keep_running(
+        self, namespace: Namespace, container: Container, task: Task | None, ended: Ended
+    ) -> Nanoseconds | None:
+        if why := refusal(container.labels, ended):
+            self._say(namespace, container.id, f"is left alone: {why}")
+            return None
+        made = self._store.look_up(restarts.attempts, namespace, container.id)
+        made = still_in_a_row(made, ended, self._settings)
+        due = next_at(made, ended, self._settings, self._chance)
+        if due is None:
+            limit = f"{self._settings.start_limit} attempts in a row"
+            self._say(namespace, container.id, f"is given up after {limit}; start it yourself to go on")
+            return None
+        if due > now():
+            return due
+        made = Attempts(made.count + 1)
+        await self._store.write(restarts.attempted, namespace, container.id, made)
+        try:
+            await self._start(namespace, container, task)
+        except SupervisorError as error:
+            self._say(namespace, container.id, f"could not be restarted: {error}")
+            failed = Attempts(made.count, now())
+            return next_at(failed, Ended(), self._settings, self._chance)
+        self._told.pop((namespace, container.id), None)
+        log.info("container %s/%s runs again, attempt %d in a row", namespace, container.id, made.count)
+        return None
+
+    async def _start(self, namespace: Namespace, container: Container, task: Task | None) -> None:
+        if task is not None:
+            await self._manager.delete(task)
+        place = Place(namespace, container.snapshotter)
+        rootfs = await in_thread(self._snapshots.mounts, place, container.snapshot_key)
+        wanted = NewTask(
+            namespace,
+            container_id(container.id),
+            container.runtime.name,
+            container.spec.value if container.spec else b"",
+            container.runtime.options,
+            rootfs,
+            _stdio(container),
+        )
+        await self._manager.create(wanted)
+        made = self._manager.get(namespace, container.id)
+        await made.call("Start", shim.StartRequest(id=made.id), shim.StartResponse)
+
+    async def _stop(self, task: Task, *, running: bool) -> None:
+        """End a task that is not wanted, as containerd does: by force."""
+        if running:
+            await task.call("Kill", shim.KillRequest(id=task.id, signal=9, all=True), Empty)
+            await task.wait("")
+        await self._manager.delete(task)
+        log.info("container %s/%s is stopped, as its label wants", task.namespace, task.id)
+
+    def _say(self, namespace: Namespace, id_: str, text: str) -> None:
+        """Log what keeps a container from running, once."""
+        if self._told.get((namespace, id_)) != text:
+            self._told[namespace, id_] = text
+            log.warning("container %s/%s %s", namespace, id_, text)
+
+
+def _stdio(container: Container) -> Stdio:
+    """Where its output goes; raises InvalidArgument for a log path that is none."""
+    uri = container.labels.get(LOG_URI_LABEL, "")
+    path = container.labels.get(LOG_PATH_LABEL, "")
+    if path and not uri:
+        if not path.startswith("/"):
+            raise InvalidArgument(f"{LOG_PATH_LABEL} {path[:100]!r} must be an absolute path")
+        uri = f"file://{path}"
+    return Stdio(stdout=uri, stderr=uri)

@@ -1,0 +1,144 @@
+"""Containers that run again, by what they really did: each run leaves a line in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Sctr, emptied
+from tests.compat.conftest import a_target
+from tests.compat.target import Target, eventually
+from tests.images import TAG
+
+pytestmark = [pytest.mark.compat, pytest.mark.root]
+
+QUICK = "\n[restart]\nbackoff = 0.05\nbackoff_limit = 0.2\ninterval = 1.0\n"
+RUNNING = ("--label", "containerd.io/restart.status=running")
+
+
+def policy(text: str) -> tuple[str, str]:
+    return "--label", f"containerd.io/restart.policy={text}"
+
+
+@contextmanager
+def a_daemon(image_tar: Path, more: str = "") -> Iterator[tuple[Target, Sctr]]:
+    with a_target(containerd=False, config=QUICK + more) as target:
+        target.namespaces.append("restarts")
+        sctr = Sctr(target.address, "restarts")
+        sctr.ok("images", "import", str(image_tar))
+        try:
+            yield target, sctr
+        finally:
+            for name in sctr.ok("ps", "-aq").split():
+                target.ctr("restarts").run("containers", "label", name, "containerd.io/restart.status=")
+            emptied(sctr)
+
+
+@pytest.fixture(scope="module")
+def daemon(image_tar: Path) -> Iterator[tuple[Target, Sctr]]:
+    with a_daemon(image_tar) as made:
+        yield made
+
+
+class Runs:
+    """A container that writes a line each time it runs."""
+
+    def __init__(self, sctr: Sctr, folder: Path, name: str, script: str, *labels: str) -> None:
+        self.name, self.file = name, folder / "runs"
+        self.file.touch()
+        mount = f"type=bind,src={folder},dst=/out,options=rbind:rw"
+        words = ["--name", name, "--mount", mount, *RUNNING, *labels]
+        sctr.ok("run", "-d", *words, TAG, "/bin/sh", "-c", f"echo run >> /out/runs; {script}")
+
+    @property
+    def count(self) -> int:
+        return len(self.file.read_text().splitlines())
+
+    def reach(self, count: int) -> None:
+        eventually(lambda: self.count >= count, what=f"{count} runs of {self.name}")
+
+
+def test_always_means_also_after_success(daemon: tuple[Target, Sctr], tmp_path: Path) -> None:
+    target, sctr = daemon
+    runs = Runs(sctr, tmp_path, "always", "exit 0", *policy("always"))
+    runs.reach(4)
+    info = target.ctr("restarts").ok("containers", "info", "always")
+    assert '"containerd.io/restart.count"' in info
+
+
+def test_on_failure_ends_with_success_or_its_count(daemon: tuple[Target, Sctr], tmp_path: Path) -> None:
+    """It fails twice and then ends well; the other one is restarted twice and no more."""
+    _, sctr = daemon
+    well, often = tmp_path / "well", tmp_path / "often"
+    well.mkdir()
+    often.mkdir()
+    script = "[ $(wc -l < /out/runs) -ge 3 ]"
+    good = Runs(sctr, well, "fails-twice", script, *policy("on-failure"))
+    bad = Runs(sctr, often, "fails-always", "exit 5", *policy("on-failure:2"))
+    good.reach(3)
+    bad.reach(3)
+    later = Runs(sctr, tmp_path, "witness", "exit 0", *policy("always"))
+    later.reach(6)
+    assert (good.count, bad.count) == (3, 3)
+
+
+def test_stopped_is_stopped(daemon: tuple[Target, Sctr], tmp_path: Path) -> None:
+    """A label stops a running container, and another has it run again."""
+    target, sctr = daemon
+    ctr = target.ctr("restarts")
+    runs = Runs(sctr, tmp_path, "switched", "sleep 1000")
+    runs.reach(1)
+    ctr.ok("containers", "label", "switched", "containerd.io/restart.status=stopped")
+    eventually(lambda: "switched" not in ctr.ok("tasks", "ls"), what="the task's end")
+    ctr.ok("containers", "label", "switched", "containerd.io/restart.status=running")
+    runs.reach(2)
+    eventually(lambda: "RUNNING" in ctr.ok("tasks", "ls"), what="a running task")
+
+
+def test_what_was_stopped_on_purpose_stays_so(daemon: tuple[Target, Sctr], tmp_path: Path) -> None:
+    target, sctr = daemon
+    mark = ("--label", "containerd.io/restart.explicitly-stopped=true")
+    runs = Runs(sctr, tmp_path, "purpose", "exit 0", *policy("unless-stopped"), *mark)
+    folder = tmp_path / "w"
+    folder.mkdir()
+    witness = Runs(sctr, folder, "witness-2", "exit 0", *policy("always"))
+    witness.reach(4)
+    assert runs.count == 1
+
+
+def test_a_killed_daemon_restarts_nothing_that_runs(image_tar: Path, tmp_path: Path) -> None:
+    """What runs on runs on; what ended while no daemon was there runs again, once."""
+    steady, ending = tmp_path / "steady", tmp_path / "ending"
+    steady.mkdir()
+    ending.mkdir()
+    with a_daemon(image_tar) as (target, sctr):
+        runs_on = Runs(sctr, steady, "steady", "sleep 1000", *policy("always"))
+        ends = Runs(
+            sctr,
+            ending,
+            "ending",
+            "while [ ! -e /out/end ]; do sleep 0.05; done; rm /out/end",
+            *policy("always"),
+        )
+        runs_on.reach(1)
+        ends.reach(1)
+        target.kill()
+        (ending / "end").touch()
+        eventually(lambda: not (ending / "end").exists(), what="the container's end")
+        target.start()
+        ends.reach(2)
+        eventually(lambda: sctr.ok("ps").count("ending") == 1, what="the container")
+        assert (runs_on.count, ends.count) == (1, 2)
+
+
+def test_a_limit_of_starts_outlives_the_daemon(image_tar: Path, tmp_path: Path) -> None:
+    with a_daemon(image_tar, "start_limit = 3\nhealthy = 100.0\n") as (target, sctr):
+        runs = Runs(sctr, tmp_path, "limited", "exit 1", *policy("always"))
+        runs.reach(4)
+        target.kill()
+        target.start()
+        eventually(lambda: "is given up after 3 attempts" in target.news(), what="the reason in the log")
+        assert runs.count == 4
