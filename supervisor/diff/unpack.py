@@ -13,6 +13,7 @@ import stat
 
 from supervisor.diff import whiteout
 from supervisor.diff.entry import Entry, Kind
+from supervisor.diff.file_writers import MAX_FILE_BYTES, FileWriters
 from supervisor.diff.hiding import Hiding
 from supervisor.diff.removal import remove
 from supervisor.diff.tar_reader import TarReader
@@ -22,6 +23,7 @@ MAX_PATH_BYTES = 4095
 MAX_LINKS = 255
 MAX_KNOWN_DIRECTORIES = 10_000
 
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LATEST = (1 << 63) - 1
 _LARGEST_ID = 0xFFFF_FFFE
 _DEFAULT_MODE = 0o755
@@ -39,17 +41,22 @@ class Unpacker:
         self._drop_xattrs = (*_XATTR_REFUSED, *drop_xattrs)
         self._known: dict[tuple[bytes, ...], bytes] = {}
         self._directory_times: dict[bytes, tuple[int, int]] = {}
+        self._writers = FileWriters(self._write_file)
         self.implied: dict[bytes, None] = {}
 
     def unpack(self, archive: TarReader) -> None:
         """Make every entry of `archive`, and set the times of its directories at the end."""
-        for entry in archive:
-            try:
-                self._one(entry, archive)
-            except OSError as error:
-                raise SupervisorError(
-                    f"unpack {entry.kind.value} {entry.shown()}: {error.strerror}"
-                ) from error
+        try:
+            for entry in archive:
+                try:
+                    self._one(entry, archive)
+                except OSError as error:
+                    raise SupervisorError(
+                        f"unpack {entry.kind.value} {entry.shown()}: {error.strerror}"
+                    ) from error
+            self._writers.settle()
+        finally:
+            self._writers.close()
         self._finish()
 
     def _one(self, entry: Entry, archive: TarReader) -> None:
@@ -62,6 +69,7 @@ class Unpacker:
         if not base.startswith(whiteout.PREFIX):
             self._make(entry, parent + b"/" + base, archive)
             return
+        self._writers.settle()
         self._known.clear()
         if whiteout.is_opaque(base):
             self._hiding.hide_below(parent)
@@ -75,30 +83,46 @@ class Unpacker:
             case Kind.DIRECTORY:
                 self._make_directory(entry, path)
             case _:
-                self._make_room(path)
+                if self._mode_of(path) is not None:
+                    self._make_room(path)
                 self._make_special(entry, path)
                 self._describe(entry, path, stat.S_ISLNK(os.lstat(path).st_mode))
         self._hiding.made(path)
 
     def _make_file(self, entry: Entry, path: bytes, archive: TarReader) -> None:
-        """All of it through one descriptor, which is also the fastest way."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            descriptor = os.open(path, flags, 0o600)
-        except FileExistsError:
+        if self._mode_of(path) is not None:
             self._make_room(path)
-            descriptor = os.open(path, flags, 0o600)
+        if entry.size <= MAX_FILE_BYTES and archive.is_whole:
+            self._writers.submit(entry, path, b"".join(piece for _, piece in archive.data()))
+            return
+        descriptor = os.open(path, _NEW_FILE, 0o600)
         try:
             write_data(descriptor, entry, archive)
-            os.fchown(descriptor, *owner(entry))
-            self._set_xattrs(entry, descriptor, follow=True)
-            os.fchmod(descriptor, entry.mode & 0o7777)
-            os.utime(descriptor, ns=times(entry))
+            self._describe_open(entry, descriptor)
         finally:
             os.close(descriptor)
 
+    def _write_file(self, entry: Entry, path: bytes, data: bytes) -> None:
+        """A small file, all of it through one descriptor; called from several threads."""
+        descriptor = os.open(path, _NEW_FILE, 0o600)
+        try:
+            _write_all(descriptor, data)
+            self._describe_open(entry, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _describe_open(self, entry: Entry, descriptor: int) -> None:
+        os.fchown(descriptor, *owner(entry))
+        self._set_xattrs(entry, descriptor, follow=True)
+        os.fchmod(descriptor, entry.mode & 0o7777)
+        os.utime(descriptor, ns=times(entry))
+
+    def _mode_of(self, path: bytes) -> int | None:
+        self._writers.settled(path)
+        return mode_of(path)
+
     def _make_directory(self, entry: Entry, path: bytes) -> None:
-        found = mode_of(path)
+        found = self._mode_of(path)
         if found is None:
             os.mkdir(path, 0o700)
         elif not stat.S_ISDIR(found):
@@ -128,10 +152,13 @@ class Unpacker:
     def _link_target(self, entry: Entry) -> bytes:
         """The name that a hard link gets a second name for; a link itself is not followed."""
         *parents, base = cleaned(entry.link) or (b"",)
-        return self._directory(tuple(parents)) + b"/" + base
+        target = self._directory(tuple(parents)) + b"/" + base
+        self._writers.settled(target)
+        return target
 
     def _make_room(self, path: bytes) -> None:
         """Remove what is there: only a directory is merged with an entry of its name."""
+        self._writers.settle()
         remove(path)
         self._known.clear()
         self._directory_times.pop(path, None)
@@ -173,7 +200,7 @@ class Unpacker:
                 path = path.rpartition(b"/")[0]
                 continue
             step = path + b"/" + part
-            mode = mode_of(step)
+            mode = self._mode_of(step)
             if mode is not None and stat.S_ISLNK(mode):
                 links += 1
                 target = os.readlink(step)

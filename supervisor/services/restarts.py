@@ -45,11 +45,11 @@ log = logging.getLogger(__name__)
 
 _TOPICS = parse_all(
     [
-        "topic==/tasks/exit",
-        "topic==/tasks/delete",
-        "topic==/containers/create",
-        "topic==/containers/update",
-        "topic==/containers/delete",
+        'topic=="/tasks/exit"',
+        'topic=="/tasks/delete"',
+        'topic=="/containers/create"',
+        'topic=="/containers/update"',
+        'topic=="/containers/delete"',
     ]
 )
 _GATHER_SECONDS = 0.05

@@ -99,7 +99,7 @@ def test_stopped_is_stopped(daemon: tuple[Target, Sctr], tmp_path: Path) -> None
 
 
 def test_what_was_stopped_on_purpose_stays_so(daemon: tuple[Target, Sctr], tmp_path: Path) -> None:
-    target, sctr = daemon
+    _, sctr = daemon
     mark = ("--label", "containerd.io/restart.explicitly-stopped=true")
     runs = Runs(sctr, tmp_path, "purpose", "exit 0", *policy("unless-stopped"), *mark)
     folder = tmp_path / "w"
