@@ -109,7 +109,7 @@ def still_in_a_row(attempts: Attempts, ended: Ended, settings: RestartSettings) 
 def next_at(
     attempts: Attempts, ended: Ended, settings: RestartSettings, chance: random.Random
 ) -> Nanoseconds | None:
-    """When the next attempt is due, None for never: the limit is reached."""
+    """When the next attempt is due, None for never: the limit is reached. 0 for what has never run."""
     if settings.start_limit and attempts.count >= settings.start_limit:
         return None
     since = max(ended.at or Nanoseconds(0), attempts.last or Nanoseconds(0))

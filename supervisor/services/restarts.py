@@ -171,6 +171,8 @@ class RestartMonitor:
         made = self._store.look_up(restarts.attempts, namespace, container.id)
         made = still_in_a_row(made, ended, self._settings)
         due = next_at(made, ended, self._settings, self._chance)
+        if due == 0:  # it has never run: whoever has just made it means to start it
+            due = Nanoseconds(container.created_at + int(self._settings.interval * SECOND))
         if due is None:
             limit = f"{self._settings.start_limit} attempts in a row"
             self._say(namespace, container.id, f"is given up after {limit}; start it yourself to go on")

@@ -94,5 +94,5 @@ def test_a_limit_of_attempts() -> None:
     assert next_at(Attempts(3, at(1)), Ended(1, at(1)), limited, ZERO) is None
 
 
-def test_what_never_ran_is_due_at_once() -> None:
+def test_what_never_ran_waits_for_nothing() -> None:
     assert next_at(Attempts(), Ended(), SETTINGS, ZERO) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,14 +27,15 @@ def policy(text: str) -> tuple[str, str]:
 @contextmanager
 def a_daemon(image_tar: Path, more: str = "") -> Iterator[tuple[Target, Sctr]]:
     with a_target(containerd=False, config=QUICK + more) as target:
-        target.namespaces.append("restarts")
-        sctr = Sctr(target.address, "restarts")
+        namespace = f"restarts-{uuid.uuid4().hex[:8]}"
+        target.namespaces.append(namespace)
+        sctr = Sctr(target.address, namespace)
         sctr.ok("images", "import", str(image_tar))
         try:
             yield target, sctr
         finally:
             for name in sctr.ok("ps", "-aq").split():
-                target.ctr("restarts").run("containers", "label", name, "containerd.io/restart.status=")
+                target.ctr(namespace).run("containers", "label", name, "containerd.io/restart.status=")
             emptied(sctr)
 
 
@@ -41,6 +43,13 @@ def a_daemon(image_tar: Path, more: str = "") -> Iterator[tuple[Target, Sctr]]:
 def daemon(image_tar: Path) -> Iterator[tuple[Target, Sctr]]:
     with a_daemon(image_tar) as made:
         yield made
+
+
+def _ok(target: Target, *words: str) -> str:
+    """What `ctr` says."""
+    done = target.ctr(target.namespaces[-1]).run(*words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout if isinstance(done.stdout, str) else done.stdout.decode()
 
 
 class Runs:
@@ -65,7 +74,7 @@ def test_always_means_also_after_success(daemon: tuple[Target, Sctr], tmp_path: 
     target, sctr = daemon
     runs = Runs(sctr, tmp_path, "always", "exit 0", *policy("always"))
     runs.reach(4)
-    info = target.ctr("restarts").ok("containers", "info", "always")
+    info = _ok(target, "containers", "info", "always")
     assert '"containerd.io/restart.count"' in info
 
 
@@ -88,14 +97,13 @@ def test_on_failure_ends_with_success_or_its_count(daemon: tuple[Target, Sctr], 
 def test_stopped_is_stopped(daemon: tuple[Target, Sctr], tmp_path: Path) -> None:
     """A label stops a running container, and another has it run again."""
     target, sctr = daemon
-    ctr = target.ctr("restarts")
     runs = Runs(sctr, tmp_path, "switched", "sleep 1000")
     runs.reach(1)
-    ctr.ok("containers", "label", "switched", "containerd.io/restart.status=stopped")
-    eventually(lambda: "switched" not in ctr.ok("tasks", "ls"), what="the task's end")
-    ctr.ok("containers", "label", "switched", "containerd.io/restart.status=running")
+    _ok(target, "containers", "label", "switched", "containerd.io/restart.status=stopped")
+    eventually(lambda: "switched" not in _ok(target, "tasks", "ls"), what="the task's end")
+    _ok(target, "containers", "label", "switched", "containerd.io/restart.status=running")
     runs.reach(2)
-    eventually(lambda: "RUNNING" in ctr.ok("tasks", "ls"), what="a running task")
+    eventually(lambda: "RUNNING" in _ok(target, "tasks", "ls"), what="a running task")
 
 
 def test_what_was_stopped_on_purpose_stays_so(daemon: tuple[Target, Sctr], tmp_path: Path) -> None:
