@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -63,3 +65,28 @@ def test_one_that_cannot_run_blocks(tmp_path: Path) -> None:
 def test_without_programs_everything_passes(tmp_path: Path) -> None:
     Verifiers(tmp_path / "none").check(NAME, TARGET)
     Verifiers(tmp_path).check(NAME, TARGET)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl: apt-get install openssl")
+def test_the_documented_check_of_signatures(tmp_path: Path) -> None:
+    """docs/images.md: what a key has signed passes, also without a network, and nothing else does."""
+    documentation = (Path(__file__).parents[2] / "docs/images.md").read_text()
+    script = documentation.partition("```sh\n")[2].partition("```")[0].replace("/etc/images", str(tmp_path))
+    folder = tmp_path / "verifiers"
+    folder.mkdir()
+    program(folder, "signed", script)
+
+    def openssl(*words: str, said: str = "") -> None:
+        subprocess.run(
+            ["openssl", *words], cwd=tmp_path, check=True, input=said.encode(), capture_output=True
+        )
+
+    openssl("genpkey", "-algorithm", "RSA", "-out", "key.pem")
+    openssl("pkey", "-in", "key.pem", "-pubout", "-out", "key.pub")
+    with pytest.raises(PermissionDenied, match="no valid signature of ours"):
+        Verifiers(folder).check(NAME, TARGET)
+    openssl("dgst", "-sha256", "-sign", "key.pem", "-out", f"{TARGET.digest}.sig", said=TARGET.digest)
+    Verifiers(folder).check(NAME, TARGET)
+    openssl("dgst", "-sha256", "-sign", "key.pem", "-out", f"{TARGET.digest}.sig", said="another digest")
+    with pytest.raises(PermissionDenied, match="no valid signature of ours"):
+        Verifiers(folder).check(NAME, TARGET)
