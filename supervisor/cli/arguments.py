@@ -24,6 +24,7 @@ from supervisor.client.client import DEFAULT_ADDRESS, DEFAULT_NAMESPACE
 from supervisor.client.containers import DEFAULT_RUNTIME
 from supervisor.client.events import EVERYTHING
 from supervisor.client.snapshots import DEFAULT_SNAPSHOTTER
+from supervisor.client.transfers import Compression
 
 Command = Callable[[Context], Awaitable[int]]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -75,7 +76,7 @@ def _add(commands: Commands, name: str, text: str, command: Command) -> argparse
 
 
 def _images(commands: Commands) -> None:
-    nouns = commands.add_parser("images", help="images: pull, push, import, export, tag, ls, rm")
+    nouns = commands.add_parser("images", help="images: pull, push, import, export, convert, tag, ls, rm")
     verbs = nouns.add_subparsers(title="commands", metavar="COMMAND", required=True)
     load = _add(verbs, "import", "import OCI or docker archives", images_cmd.load)
     load.add_argument("archive", nargs="+", help="tar file, plain or compressed")
@@ -96,6 +97,13 @@ def _images(commands: Commands) -> None:
     export.add_argument("image", nargs="+")
     export.add_argument("--platform", action="append", default=[], metavar="OS/ARCH")
     export.add_argument("--all-platforms", action="store_true")
+    convert = _add(
+        verbs, "convert", "make an image with layers compressed in another way", registry_cmd.convert
+    )
+    convert.add_argument("image")
+    convert.add_argument("name", help="what to call the image that is made")
+    convert.add_argument("--compression", choices=[one.value for one in Compression], default="zstd")
+    convert.add_argument("--platform", action="append", default=[], metavar="OS/ARCH", help="of an index")
     tag = _add(verbs, "tag", "give an image another name", registry_cmd.tag)
     tag.add_argument("image")
     tag.add_argument("name")

@@ -15,7 +15,7 @@ from supervisor.cli.context import Context
 from supervisor.cli.progress import Bars
 from supervisor.client.logins import from_docker, only_for
 from supervisor.client.running import find_image
-from supervisor.client.transfers import Login, Registry
+from supervisor.client.transfers import Compression, Login, Registry
 from supervisor.errors import InvalidArgument
 from supervisor.model.platform import Platform
 from supervisor.oci import platform as platforms
@@ -79,6 +79,17 @@ async def export(context: Context) -> int:
         partial.unlink(missing_ok=True)
         raise
     context.answer({"archive": str(target), "images": names}, f"{target}: {', '.join(names)}")
+    return 0
+
+
+async def convert(context: Context) -> int:
+    """Make an image with the same files, compressed in another way."""
+    args = context.args
+    image, name = await find_image(context.client, args.image), references.normal(args.name)
+    made = await context.client.transfers.convert(
+        image.name, name, Compression(args.compression), wanted=_platforms(args.platform)
+    )
+    _answer(context, name, made.digest)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,6 +16,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from supervisor.api.services.streaming.v1 import streaming_pb2
+from supervisor.api.services.supervisor import conversions_pb2
 from supervisor.api.services.transfer.v1 import transfer_pb2 as pb
 from supervisor.api.types import platform_pb2
 from supervisor.api.types.transfer import (
@@ -26,9 +28,11 @@ from supervisor.api.types.transfer import (
 from supervisor.api.types.transfer import (
     streaming_pb2 as bytes_pb2,
 )
+from supervisor.client import convert
 from supervisor.client.channel import Channel, Duplex
 from supervisor.client.snapshots import DEFAULT_SNAPSHOTTER
 from supervisor.errors import Unavailable
+from supervisor.model.descriptor import Descriptor
 from supervisor.model.platform import Platform
 from supervisor.oci import platform as platforms
 
@@ -74,6 +78,14 @@ Report = Callable[[Progress], None]
 
 def silent(progress: Progress) -> None:
     """A report that tells nobody."""
+
+
+class Compression(enum.Enum):
+    """How layers are compressed."""
+
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
 
 
 class Transfers:
@@ -162,6 +174,20 @@ class Transfers:
         await self._transfer(
             imagestore_pb2.ImageStore(name=name), imagestore_pb2.ImageStore(name=new), silent
         )
+
+    async def convert(
+        self, name: str, new: str, compression: Compression, *, wanted: Sequence[Platform] = ()
+    ) -> Descriptor:
+        """Have an image with the same files whose layers are compressed in another way; what it is."""
+        request = conversions_pb2.ConvertRequest(
+            name=name,
+            new_name=new,
+            compression=compression.name,
+            platforms=_platforms(wanted),
+        )
+        method = "supervisor.services.conversions.v1.Conversions/Convert"
+        answer = await self._channel.call(method, request, conversions_pb2.ConvertResponse)
+        return convert.descriptor(answer.target)
 
     async def _transfer(self, source: Message, destination: Message, report: Report) -> None:
         async with AsyncExitStack() as stack:

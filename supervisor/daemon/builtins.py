@@ -59,6 +59,7 @@ BUILTINS = (
     Plugin(TRANSFER, "local", f"{_PARTS}:transfer_stores", (SERVICE, MOUNT_MANAGER)),
     Plugin(GRPC, "streaming", f"{_SERVICES}:streaming", (STREAMING,)),
     Plugin(GRPC, "transfer", f"{_SERVICES}:transfer", (TRANSFER, STREAMING)),
+    Plugin(GRPC, "conversions", f"{_SERVICES}:conversions", (TRANSFER,)),
     Plugin(GRPC, "events", f"{_SERVICES}:events", (METADATA, EVENT)),
     Plugin(GRPC, "journal", f"{_SERVICES}:journal", (METADATA, EVENT)),
     Plugin(GRPC, "tasks", f"{_SERVICES}:tasks", (RUNTIME, SERVICE)),

@@ -20,6 +20,7 @@ from supervisor.metadata.snapshots import Snapshots as SnapshotStore
 from supervisor.metadata.store import Store
 from supervisor.services.containers import Containers
 from supervisor.services.content import Content
+from supervisor.services.conversions import Conversions
 from supervisor.services.diff import Diff
 from supervisor.services.events import Events
 from supervisor.services.exits import Exits
@@ -139,6 +140,12 @@ async def transfer(context: Context) -> Part:
     settings = Settings(context.config.registry, hosts, config.concurrent, config.snapshotter)
     verifiers = Verifiers(Path(config.verifiers), config.max_verifiers, config.verifier_seconds)
     servicer = Transfer(context.get(Stores), context.get(Streams), settings, verifiers.check)
+    return Part(servicer, servicer)
+
+
+async def conversions(context: Context) -> Part:
+    """Images converted."""
+    servicer = Conversions(context.get(Stores))
     return Part(servicer, servicer)
 
 
