@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 import tomllib
 import types
 import typing
@@ -24,6 +25,7 @@ from supervisor.shimv2.settings import Timeouts
 
 DEFAULT_ROOT = "/var/lib/container-supervisor"
 DEFAULT_STATE = "/run/container-supervisor"
+_OCTAL = re.compile("0?[0-7]{3}")
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -35,6 +37,22 @@ class Grpc:
     uid: int = -1  # owner of the socket; -1 is the daemon's own
     gid: int = -1
     max_message_bytes: int = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """A further socket, for some of what the daemon offers; `mode` is octal, -1 leaves owner and group.
+
+    `namespaces` and `methods` are patterns of the shell; `read` stands for all methods that change nothing.
+    Without patterns everything is allowed.
+    """
+
+    path: str = ""
+    mode: str = "0660"
+    uid: int = -1
+    gid: int = -1
+    namespaces: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +180,7 @@ class Config:
     root: str = DEFAULT_ROOT
     state: str = DEFAULT_STATE
     grpc: Grpc = Grpc()
+    sockets: Mapping[str, Socket] = field(default_factory=dict)
     log: Log = Log()
     content: Content = Content()
     snapshots: Snapshots = Snapshots()
@@ -200,6 +219,11 @@ def parse(document: Mapping[str, Anything]) -> Config:
     _require(config.content.sharing_policy, ("shared", "isolated"), "content.sharing_policy")
     for driver in config.snapshots.drivers:
         _require(driver, ("overlayfs", "native"), "snapshots.drivers")
+    for name, socket in config.sockets.items():
+        if not socket.path.startswith("/"):
+            raise InvalidArgument(f"sockets.{name}.path {socket.path!r} must be an absolute path")
+        if not _OCTAL.fullmatch(socket.mode):
+            raise InvalidArgument(f"sockets.{name}.mode {socket.mode!r} must be octal, like '0660'")
     for name, processor in config.diff.stream_processors.items():
         if not (processor.accepts and processor.returns and processor.path):
             raise InvalidArgument(f"diff.stream_processors.{name} needs accepts, returns and path")

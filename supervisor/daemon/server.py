@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 from supervisor.daemon.builtins import enabled
-from supervisor.daemon.config import Config
+from supervisor.daemon.config import Config, Socket
 from supervisor.daemon.notify import notify
 from supervisor.daemon.plugins import Context, load_all
 from supervisor.errors import FailedPrecondition, InvalidArgument, PermissionDenied
@@ -25,6 +25,7 @@ from supervisor.kernel.files import locked
 from supervisor.kernel.sockets import MAX_PATH
 from supervisor.services.absent import SERVICES
 from supervisor.services.health import Health
+from supervisor.services.scopes import Scope, check
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ def _check_paths(config: Config) -> None:
     for folder, what in ((config.state, "state"), (config.root, "root")):
         if not folder.startswith("/"):
             raise InvalidArgument(f"{what} folder {folder!r} must be an absolute path")
+    for name, socket in config.sockets.items():
+        check(Scope(name, socket.namespaces, socket.methods))
     address, longest = config.grpc.address, MAX_PATH - len(".ttrpc")
     if not address.startswith("/") or len(os.fsencode(address)) > longest:
         raise InvalidArgument(f"address {address!r} must be an absolute path of at most {longest} bytes")
@@ -115,3 +118,19 @@ async def _listen(server: Server, config: Config) -> None:
         await server.listen(path, owner=(config.grpc.uid, config.grpc.gid))
     except OSError as error:
         raise FailedPrecondition(f"listen on {path}: {error}") from error
+    for name, socket in config.sockets.items():
+        await _listen_for(server, name, socket)
+
+
+async def _listen_for(server: Server, name: str, socket: Socket) -> None:
+    """Open a socket that is for some calls only."""
+    scope = Scope(name, socket.namespaces, socket.methods)
+    try:
+        await server.listen(
+            Path(socket.path),
+            mode=int(socket.mode, 8),
+            owner=(socket.uid, socket.gid),
+            admit=scope.admit,
+        )
+    except OSError as error:
+        raise FailedPrecondition(f"listen on {socket.path}, for sockets.{name}: {error}") from error
