@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
@@ -25,17 +25,20 @@ from supervisor.oci import platform as platforms
 from supervisor.registry.bandwidth import Bandwidth
 from supervisor.registry.credentials import Credentials
 from supervisor.registry.hosts import Hosts
-from supervisor.registry.session import Session
 from supervisor.registry.settings import RegistrySettings
 from supervisor.services.context import Context, lease_of, namespace_of
 from supervisor.services.pipes import Asking, Incoming, Outgoing, Pipe, Telling
 from supervisor.services.streams import Streams, is_a
-from supervisor.transfer import exporting, importing, pull, push, retag
+from supervisor.transfer import exporting, importing, retag
 from supervisor.transfer.naming import NameRule, Naming
 from supervisor.transfer.progress import Report, silent
 from supervisor.transfer.stores import Scope, Stores, leased
 from supervisor.transfer.unpacking import Unpack
+from supervisor.transfer.verifiers import Verify
 from supervisor.transfer.walking import Wanted
+
+if TYPE_CHECKING:
+    from supervisor.registry.session import Session
 
 Work = Callable[[Scope, Report], object]
 
@@ -71,9 +74,7 @@ class Transfer:
 
     SERVICE = pb.DESCRIPTOR.services_by_name["Transfer"]
 
-    def __init__(
-        self, stores: Stores, streams: Streams, settings: Settings, verify: pull.Verify = _trust
-    ) -> None:
+    def __init__(self, stores: Stores, streams: Streams, settings: Settings, verify: Verify = _trust) -> None:
         """`verify` is asked before anything is pulled."""
         self._stores = stores
         self._streams = streams
@@ -134,6 +135,8 @@ class Transfer:
         destination: imagestore_pb2.ImageStore,
         ends: ExitStack,
     ) -> Work:
+        from supervisor.transfer import pull  # here: it loads requests, for which a start need not wait
+
         asked = pull.Pull(
             source.reference,
             _naming(destination),
@@ -156,6 +159,8 @@ class Transfer:
         destination: registry_pb2.OCIRegistry,
         ends: ExitStack,
     ) -> Work:
+        from supervisor.transfer import push
+
         name, wanted = _naming(source).required(), _wanted(source)
         session = self._session(namespace, destination, ends)
 
@@ -172,6 +177,8 @@ class Transfer:
         return lambda scope, report: retag.retag(scope, name, naming, unpacks, report)
 
     def _session(self, namespace: Namespace, registry: registry_pb2.OCIRegistry, ends: ExitStack) -> Session:
+        from supervisor.registry.session import Session
+
         resolver = registry.resolver
         folder = Path(resolver.host_dir) if resolver.host_dir else self._settings.hosts
         credentials: Credentials | None = None

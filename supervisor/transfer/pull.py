@@ -10,7 +10,7 @@ while, so that the next attempt goes on from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,10 +34,8 @@ from supervisor.transfer.naming import Naming
 from supervisor.transfer.progress import Part, Progress, Report, part_name
 from supervisor.transfer.stores import Scope
 from supervisor.transfer.unpacking import Source, Unpack, unpack
+from supervisor.transfer.verifiers import Verify
 from supervisor.transfer.walking import EVERYTHING, Wanted
-
-Verify = Callable[[str, Descriptor], None]
-"""Raises what forbids an image of that name and target."""
 
 
 @dataclass(frozen=True, slots=True)

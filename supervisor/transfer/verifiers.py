@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 DESCRIPTOR_TYPE = "application/vnd.oci.descriptor.v1+json"
 MAX_REASON_BYTES = 16 << 10
+
+Verify = Callable[[str, Descriptor], None]
+"""Raises what forbids an image of that name and target."""
 
 
 @dataclass(frozen=True, slots=True)
