@@ -107,11 +107,13 @@ class Exchange:
         self._queue_bound = queue_bound
         self._subscriptions: set[Subscription] = set()
         self._watches: set[Growth] = set()
+        self._bells: dict[asyncio.Event, frozenset[str]] = {}
         self.closed = False
 
     def tell(self, envelopes: Sequence[Envelope]) -> None:
         """Pass on events that are on disk; for `Database.tell`."""
-        if not self._subscriptions and not self._watches:
+        listened = self._subscriptions or self._watches
+        if not listened and not any(self._rings(envelope.topic) for envelope in envelopes):
             return  # and save the event loop a wake-up
         try:
             self._loop.call_soon_threadsafe(self._deliver, envelopes)
@@ -139,6 +141,22 @@ class Exchange:
         finally:
             self._watches.discard(growth)
 
+    @contextmanager
+    def bell(self, topics: frozenset[str]) -> Iterator[asyncio.Event]:
+        """An event that is set when something of these topics is told, until the context ends.
+
+        What is told of other topics costs its owner nothing.
+        """
+        rung = asyncio.Event()
+        self._bells = {**self._bells, rung: topics}
+        try:
+            yield rung
+        finally:
+            self._bells = {bell: of for bell, of in self._bells.items() if bell is not rung}
+
+    def _rings(self, topic: str) -> bool:
+        return any(topic in topics for topics in self._bells.values())
+
     @property
     def subscribers(self) -> int:
         """How many subscriptions there are now."""
@@ -153,12 +171,16 @@ class Exchange:
             growth.end()
 
     def _deliver(self, envelopes: Sequence[Envelope]) -> None:
-        for envelope in envelopes:
+        for envelope in envelopes if self._subscriptions else ():
             lookup = fields_of(envelope)
             for subscription in self._subscriptions:
                 subscription.offer(envelope, lookup)
         for growth in self._watches:
             growth.notice()
+        told = {envelope.topic for envelope in envelopes}
+        for rung, topics in self._bells.items():
+            if topics & told:
+                rung.set()
 
 
 def _size(envelope: Envelope) -> int:

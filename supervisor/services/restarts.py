@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -23,7 +24,6 @@ from supervisor.metadata.snapshot_rows import Place
 from supervisor.metadata.snapshots import Snapshots
 from supervisor.metadata.store import Store
 from supervisor.model.container import Container
-from supervisor.model.filters import parse_all
 from supervisor.model.identifiers import Namespace, container_id
 from supervisor.model.instant import SECOND, Nanoseconds, now
 from supervisor.model.restart import (
@@ -43,15 +43,7 @@ from supervisor.shimv2.tasks import Task
 
 log = logging.getLogger(__name__)
 
-_TOPICS = parse_all(
-    [
-        'topic=="/tasks/exit"',
-        'topic=="/tasks/delete"',
-        'topic=="/containers/create"',
-        'topic=="/containers/update"',
-        'topic=="/containers/delete"',
-    ]
-)
+_TOPICS = frozenset(("/tasks/exit", "/tasks/delete", "/containers/update"))
 _GATHER_SECONDS = 0.05
 """Events that come together are looked at together; also a task is not deleted under whoever waits."""
 
@@ -75,46 +67,43 @@ class RestartMonitor:
         self._exchange = exchange
         self._settings = settings
         self._chance = random.Random()  # noqa: S311  # spreads attempts, and hides nothing
-        self._changed = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
         self._told: dict[tuple[Namespace, str], str] = {}
 
     async def __aenter__(self) -> Self:
         """Begin to watch."""
         if self._settings.enabled:
-            self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._run())]
+            self._task = asyncio.create_task(self._run(), name="restart monitor")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End; what is being started is started by the next daemon."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _listen(self) -> None:
-        with self._exchange.subscribe(_TOPICS) as events:
-            async for _ in events:
-                self._changed.set()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        while True:
-            try:
-                due = await self._look()
-            except SupervisorError as error:
-                log.warning("the restart monitor could not look at the containers: %s", error)
-                due = None
-            wait = self._settings.interval
-            if due is not None:
-                wait = min(wait, max(0.0, (due - now()) / SECOND))
-            try:
-                async with asyncio.timeout(wait):
-                    await self._changed.wait()
-                await asyncio.sleep(_GATHER_SECONDS)
-            except TimeoutError:
-                pass
-            self._changed.clear()
+        with self._exchange.bell(_TOPICS) as rung:
+            while True:
+                rung.clear()
+                try:
+                    due = await self._look()
+                except SupervisorError as error:
+                    log.warning("the restart monitor could not look at the containers: %s", error)
+                    due = None
+                await self._sleep(rung, due)
+
+    async def _sleep(self, rung: asyncio.Event, due: Nanoseconds | None) -> None:
+        """Until something happens, an attempt is due, or it is time to look at everything."""
+        wait = self._settings.interval
+        if due is not None:
+            wait = min(wait, max(0.0, (due - now()) / SECOND))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await rung.wait()
+            await asyncio.sleep(_GATHER_SECONDS)
 
     async def _look(self) -> Nanoseconds | None:
         """Look at every container that is concerned; when the next attempt is due."""

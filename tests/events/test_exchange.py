@@ -97,3 +97,23 @@ def test_telling_a_closed_loop_is_no_error() -> None:
     exchange = Exchange(loop)
     loop.close()
     exchange.tell(events(1))
+
+
+async def test_a_bell_rings_for_its_topics_only() -> None:
+    """From the writer's thread; it holds nothing, and rings no more behind its context."""
+
+    def envelope(topic: str) -> Envelope:
+        return Envelope(Nanoseconds(1), "blue", topic, None)
+
+    exchange = Exchange(asyncio.get_running_loop())
+    with exchange.bell(frozenset(("/a", "/b"))) as rung:
+        await asyncio.to_thread(exchange.tell, [envelope("/c")])
+        await asyncio.sleep(0)
+        assert not rung.is_set()
+        await asyncio.to_thread(exchange.tell, [envelope("/c"), envelope("/b")])
+        async with asyncio.timeout(5):
+            await rung.wait()
+        rung.clear()
+    await asyncio.to_thread(exchange.tell, [envelope("/a")])
+    await asyncio.sleep(0)
+    assert not rung.is_set()
