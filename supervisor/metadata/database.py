@@ -52,6 +52,7 @@ PRAGMAS = (
     "foreign_keys=ON",
     "busy_timeout=10000",
     "cache_size=-16384",
+    "wal_autocheckpoint=2500",  # pages: fewer checkpoints write a page that is changed often fewer times
 )
 
 
