@@ -157,7 +157,10 @@ class Transfers:
         unpack: str | None = None,
         report: Report = silent,
     ) -> None:
-        """Import an archive, read to its end; images take its names, or `prefix` with its tags, or `name`."""
+        """Import an archive, read to its end; images take its names, or `prefix` with its tags.
+
+        `name` is for the archive's index, which stands for all of its images.
+        """
         store = imagestore_pb2.ImageStore(name=name)
         if not name or prefix:
             store.extra_references.add(

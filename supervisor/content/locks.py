@@ -7,13 +7,16 @@ lock that dies with its process needs nobody to clear it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from supervisor.errors import Unavailable
 from supervisor.model import instant
 from supervisor.model.instant import Nanoseconds
+
+CHECK_SECONDS = 0.2
+"""How often one that waits looks whether it still wants to."""
 
 
 @dataclass(slots=True)
@@ -30,12 +33,17 @@ class WaitingLocks:
         self._entries: dict[str, _Waiting] = {}
 
     @contextmanager
-    def holding(self, name: str) -> Iterator[None]:
-        """Wait until nobody else holds `name`, and hold it."""
+    def holding(self, name: str, check: Callable[[], object] | None = None) -> Iterator[None]:
+        """Wait until nobody else holds `name`, and hold it; `check` raises to wait no longer."""
         entry = self._enter(name)
         try:
-            with entry.lock:
+            while not entry.lock.acquire(timeout=CHECK_SECONDS if check else -1):
+                if check:
+                    check()
+            try:
                 yield
+            finally:
+                entry.lock.release()
         finally:
             self._leave(name, entry)
 

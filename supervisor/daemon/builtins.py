@@ -55,7 +55,7 @@ BUILTINS = (
     Plugin(GRPC, "mounts", f"{_SERVICES}:mounts", (MOUNT_MANAGER,)),
     Plugin(GRPC, "sandboxes", f"{_SERVICES}:sandboxes", (SANDBOX_STORE,)),
     Plugin(GRPC, "diff", f"{_SERVICES}:diff", (SERVICE, MOUNT_MANAGER)),
-    Plugin(STREAMING, "manager", f"{_PARTS}:streams"),
+    Plugin(STREAMING, "manager", f"{_PARTS}:streams", (METADATA,)),
     Plugin(TRANSFER, "local", f"{_PARTS}:transfer_stores", (SERVICE, MOUNT_MANAGER)),
     Plugin(GRPC, "streaming", f"{_SERVICES}:streaming", (STREAMING,)),
     Plugin(GRPC, "transfer", f"{_SERVICES}:transfer", (TRANSFER, STREAMING)),

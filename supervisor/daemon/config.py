@@ -161,13 +161,14 @@ class Transfer:
     """Pulls and pushes that the daemon itself does: how many at a time, and where registries are described.
 
     `hosts` is a folder of hosts.toml files; `snapshotter` is where images are unpacked if nothing else is
-    said. `verifiers` is a folder of programs that are asked about each image, `max_verifiers` of them (-1:
-    all), for `verifier_seconds` each.
+    said, `unpacks` layers of one at a time (0: as many as there are processors). `verifiers` is a folder of
+    programs that are asked about each image, `max_verifiers` of them (-1: all), for `verifier_seconds` each.
     """
 
     concurrent: int = 8
     hosts: str = "/etc/container-supervisor/certs.d"
     snapshotter: str = "overlayfs"
+    unpacks: int = 0
     verifiers: str = "/etc/container-supervisor/verifiers"
     max_verifiers: int = 10
     verifier_seconds: float = 10.0
@@ -219,6 +220,8 @@ def parse(document: Mapping[str, Anything]) -> Config:
     _require(config.content.sharing_policy, ("shared", "isolated"), "content.sharing_policy")
     for driver in config.snapshots.drivers:
         _require(driver, ("overlayfs", "native"), "snapshots.drivers")
+    if config.transfer.concurrent < 1 or config.transfer.unpacks < 0:
+        raise InvalidArgument("transfer.concurrent must be 1 or more, and transfer.unpacks 0 or more")
     for name, socket in config.sockets.items():
         if not socket.path.startswith("/"):
             raise InvalidArgument(f"sockets.{name}.path {socket.path!r} must be an absolute path")

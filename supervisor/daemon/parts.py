@@ -19,10 +19,11 @@ from supervisor.daemon.repeating import repeating
 from supervisor.diff.apply import Applied, Processing, apply, whole
 from supervisor.diff.compression import Readable
 from supervisor.diff.processors import Processor
+from supervisor.errors import NotFound
 from supervisor.events.exchange import Exchange
 from supervisor.gc.collector import Collector
 from supervisor.gc.schedule import Settings
-from supervisor.metadata import content_reconcile, events
+from supervisor.metadata import content_reconcile, events, leases
 from supervisor.metadata.blobs import Sharing
 from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.database import Database
@@ -50,6 +51,7 @@ SNAPSHOTTER = "io.containerd.snapshotter.v1"
 MOUNT_MANAGER = "io.containerd.mount-manager.v1"
 
 TRIM_SECONDS = 10.0
+LEASE_CHECK_SECONDS = 10.0
 """How often the journal forgets; a storm may exceed its bounds for so long."""
 
 DISTRIBUTION = "container-supervisor"
@@ -162,8 +164,19 @@ async def differ(context: Context) -> Part:
 
 
 async def streams(context: Context) -> Part:
-    """Streams that clients open for their transfers."""
-    return Part(Streams())
+    """Streams that clients open for their transfers; those under a lease end with it."""
+    made = Streams()
+    ending = partial(_end_streams, made, context.get(Store).database)
+    await context.stack.enter_async_context(repeating(ending, LEASE_CHECK_SECONDS))
+    return Part(made)
+
+
+async def _end_streams(streams: Streams, database: Database) -> None:
+    for namespace, lease in streams.leases():
+        try:
+            await in_thread(database.read, partial(leases.check, namespace=namespace, lease_id=lease))
+        except NotFound:
+            streams.end_leased(namespace, lease)
 
 
 async def transfer_stores(context: Context) -> Part:
@@ -174,7 +187,9 @@ async def transfer_stores(context: Context) -> Part:
     processors = [Processor(name, **asdict(one)) for name, one in settings.stream_processors.items()]
     processing = Processing(processors)
 
-    def unpacked(namespace: Namespace, blob: Readable, media_type: str, mounts: Sequence[Mount]) -> Applied:
+    def unpacked(
+        namespace: Namespace, blob: Readable, media_type: str, mounts: Sequence[Mount], apart: bool
+    ) -> Applied:
         with manager.ready(namespace, mounts) as plain, whole(blob, media_type, processing, spool) as file:
             return apply(
                 file,
@@ -183,9 +198,11 @@ async def transfer_stores(context: Context) -> Part:
                 tmp_root=mount_points,
                 sync=settings.sync_fs,
                 processing=processing,
+                apart=apart,
             )
 
-    stores = Stores(context.get(ContentStore), context.get(Snapshots), unpacked, spool)
+    unpacks = context.config.transfer.unpacks or os.cpu_count() or 1
+    stores = Stores(context.get(ContentStore), context.get(Snapshots), unpacked, spool, unpacks)
     await in_thread(reclaim, stores)
     return Part(stores)
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from supervisor.diff import media_types, processors
+from supervisor.diff import target as targets
 from supervisor.diff.compression import Readable, decompress
 from supervisor.diff.finishing import finish
 from supervisor.diff.processors import Processor
 from supervisor.diff.stream import Counted
 from supervisor.diff.target import Target, plan
-from supervisor.diff.unpacking import unpack
+from supervisor.diff.unpacking import Report, unpack
 from supervisor.errors import SupervisorError
 from supervisor.kernel.features import in_user_namespace
 from supervisor.kernel.files import sync_filesystem
@@ -31,11 +32,17 @@ from supervisor.model.mount import Mount
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What came out of a blob: the descriptor of its uncompressed tar, as it was unpacked."""
+    """What came out of a blob: the descriptor of its uncompressed tar, as it was unpacked.
+
+    Of a layer that was unpacked apart, `implied` are directories below `root` that no entry describes:
+    they are to be as in the layers below, by `complete`.
+    """
 
     media_type: str
     digest: Digest
     size: int
+    root: str = ""
+    implied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +76,29 @@ def apply(
     tmp_root: Path,
     sync: bool,
     processing: Processing = NO_PROCESSING,
+    apart: bool = False,
 ) -> Applied:
     """Unpack the layer `blob` of `media_type` into `mounts`; with `sync` it is on disk when this returns.
 
     Mounts that have to be performed are so in the worker's own namespace, at a folder below `tmp_root`.
+    `apart` is for a layer whose lower ones are being unpacked at the same time; it needs `complete` later.
     Raises SupervisorError naming what failed; the tree may then hold part of the layer.
     """
-    target = plan(mounts, in_user_namespace=in_user_namespace())
+    target = targets.apart(mounts) if apart else plan(mounts, in_user_namespace=in_user_namespace())
     through, last_type = processors.chain(media_type, processing.processors)
     if not through:
         return _apply(blob, media_type, target, tmp_root, sync=sync)
     file = cast("BinaryIO", blob)  # which programs can read, too
     with processors.running(file, media_type, through, processing.payloads) as made:
         return _apply(made, last_type, target, tmp_root, sync=sync)
+
+
+def complete(applied: Applied, below: Sequence[Mount]) -> None:
+    """Give what was unpacked apart what it has from the layers that the read-only mounts `below` show."""
+    try:
+        finish(applied.root, targets.lowers(below), Report(list(applied.implied)))
+    except OSError as error:
+        raise SupervisorError(f"complete the layer in {applied.root}: {error}") from error
 
 
 def _apply(blob: Readable, media_type: str, target: Target, tmp_root: Path, *, sync: bool) -> Applied:
@@ -95,7 +112,8 @@ def _apply(blob: Readable, media_type: str, target: Target, tmp_root: Path, *, s
                 sync_filesystem(Path(target.root))
     except OSError as error:
         raise SupervisorError(f"apply a layer to {target.root or 'its mounts'}: {error}") from error
-    return Applied(media_types.APPLIED, counted.digest(), counted.size)
+    implied = () if target.lowers else tuple(report.implied)
+    return Applied(media_types.APPLIED, counted.digest(), counted.size, target.root, implied)
 
 
 @contextmanager

@@ -41,18 +41,39 @@ def plan(mounts: Sequence[Mount], *, in_user_namespace: bool) -> Target:
     return Target(mounts=tuple(mounts))
 
 
+def apart(mounts: Sequence[Mount]) -> Target:
+    """Where a layer of an overlay goes whose lower ones are not known yet: the one folder of `mounts`.
+
+    Raises InvalidArgument unless they are a writable bind of a folder, as a snapshot without parent has.
+    """
+    if len(mounts) != 1 or mounts[0].type != "bind" or not _PLAIN_BIND.issuperset(mounts[0].options):
+        raise InvalidArgument(f"a layer apart from its parents needs one plain bind, and not {mounts}")
+    return Target(root=mounts[0].source, marks=True)
+
+
+def lowers(mounts: Sequence[Mount]) -> tuple[str, ...]:
+    """The folders of the layers that the read-only `mounts` of a snapshot show, the uppermost first."""
+    (mount,) = mounts
+    return _lowers(mount) if mount.type == "overlay" else (mount.source,)
+
+
 def _single(mount: Mount, in_user_namespace: bool) -> Target:
     upper = _option(mount, "upperdir")
     if mount.type == "overlay" and upper and not in_user_namespace:
         return Target(
             root=upper,
             marks=True,
-            lowers=tuple(_UNESCAPED_COLON.split(lower)) if (lower := _option(mount, "lowerdir")) else (),
+            lowers=_lowers(mount),
             user_xattrs="userxattr" in mount.options,
         )
     if mount.type == "bind" and _PLAIN_BIND.issuperset(mount.options) and os.path.isdir(mount.source):
         return Target(root=mount.source)
     return Target(mounts=(mount,))
+
+
+def _lowers(mount: Mount) -> tuple[str, ...]:
+    lower = _option(mount, "lowerdir")
+    return tuple(_UNESCAPED_COLON.split(lower)) if lower else ()
 
 
 def _option(mount: Mount, key: str) -> str:

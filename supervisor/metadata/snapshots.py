@@ -56,6 +56,10 @@ class Snapshots:
             raise InvalidArgument(f'snapshotter "{name}" is not loaded; there are: {known}')
         return self._drivers[name]
 
+    def rebases(self, name: str) -> bool:
+        """Whether a snapshot of that driver can be made without its parent and be given it by `commit`."""
+        return REBASE in self.driver(name).capabilities
+
     def prepare(self, place: Place, new: New, lease: str | None = None) -> tuple[Mount, ...]:
         """Make an active snapshot or a view and answer its mounts."""
         driver = self.driver(place.snapshotter)

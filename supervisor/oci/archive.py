@@ -11,7 +11,7 @@ import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -19,7 +19,8 @@ from supervisor.errors import DataLoss, InvalidArgument, NotFound, ResourceExhau
 from supervisor.model import digest as digests
 from supervisor.model.descriptor import Descriptor
 from supervisor.model.digest import Digest
-from supervisor.oci import document, image
+from supervisor.model.platform import Platform
+from supervisor.oci import document, image, platform, references
 
 NAME_ANNOTATION = "io.containerd.image.name"
 REF_ANNOTATION = "org.opencontainers.image.ref.name"
@@ -34,7 +35,10 @@ _HASH_PIECE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class NamedTarget:
-    """An image in an archive; `name` in full, or only `tag`, are empty when the archive does not say."""
+    """An image in an archive; `name` in full, or only `tag`, are empty when the archive does not say.
+
+    The annotations of `target` are those that the archive's index gives it, its names among them.
+    """
 
     name: str
     target: Descriptor
@@ -42,14 +46,14 @@ class NamedTarget:
 
 
 class Archive:
-    """An open archive: the images in it, and their blobs by digest."""
+    """An open archive: the index of it, the images that it lists, and their blobs by digest."""
 
     def __init__(self, tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo]) -> None:
         self._tar = tar
         self._members = members
         self._made: dict[Digest, bytes] = {}
         self._places: dict[Digest, str] = {}
-        self.images: tuple[NamedTarget, ...] = self._read_images()
+        self.index, self.images = self._read_index()
 
     def has(self, digest: Digest) -> bool:
         """Whether the archive holds the blob; an index may name platforms that were left out."""
@@ -90,29 +94,34 @@ class Archive:
             )
         return data
 
-    def _read_images(self) -> tuple[NamedTarget, ...]:
+    def _read_index(self) -> tuple[Descriptor, tuple[NamedTarget, ...]]:
         # Newer `docker save` writes both; the layout says more.
         if _INDEX_FILE in self._members and _LAYOUT_FILE in self._members:
-            index = image.parse_index(self._file(_INDEX_FILE))
-            return tuple(
-                NamedTarget(_oci_name(e.descriptor), _bare(e.descriptor), _oci_tag(e.descriptor))
-                for e in index.entries
+            data = self._file(_INDEX_FILE)
+        elif _DOCKER_FILE in self._members:
+            data = _document({"schemaVersion": 2, "manifests": list(self._docker_images())})
+        else:
+            raise InvalidArgument(
+                f"no image archive: it has neither {_LAYOUT_FILE} and {_INDEX_FILE} nor {_DOCKER_FILE}"
             )
-        if _DOCKER_FILE in self._members:
-            return tuple(self._docker_images())
-        raise InvalidArgument(
-            f"no image archive: it has neither {_LAYOUT_FILE} and {_INDEX_FILE} nor {_DOCKER_FILE}"
-        )
+        parsed = image.parse_index(data)
+        entries = (entry.descriptor for entry in parsed.entries)
+        return self._make(parsed.media_type, data), tuple(map(_named, entries))
 
-    def _docker_images(self) -> Iterator[NamedTarget]:
+    def _docker_images(self) -> Iterator[Mapping[str, object]]:
+        """The entries of the index that containerd makes of Docker's list, to the byte."""
         listed = document.parse(b'{"images":' + self._file(_DOCKER_FILE) + b"}", _DOCKER_FILE).child("images")
         for entry in listed.items(MAX_MEMBERS):
             layers = [self._docker_layer(name) for name in entry.child("Layers").texts(image.MAX_LAYERS)]
-            target = self._docker_manifest(entry.child("Config").text(), layers)
-            for name in entry.child("RepoTags").texts(MAX_MEMBERS) or ("",):
-                yield NamedTarget(name, target)
+            target, runs_on = self._docker_manifest(entry.child("Config").text(), layers)
+            for tag in entry.child("RepoTags").texts(MAX_MEMBERS) or ("",):
+                names = {"annotations": name_annotations(references.normal(tag))} if tag else {}
+                yield {**_as_json(target), **names, **runs_on}
 
-    def _docker_manifest(self, config_name: str, layers: Sequence[Descriptor]) -> Descriptor:
+    def _docker_manifest(
+        self, config_name: str, layers: Sequence[Descriptor]
+    ) -> tuple[Descriptor, Mapping[str, object]]:
+        """A manifest for the image, and what an index says of where it runs."""
         data = self._file(config_name)
         config = self._register(
             Descriptor(image.DOCKER_CONFIG, digests.of_bytes(data), len(data)), config_name
@@ -123,10 +132,13 @@ class Archive:
             "config": _as_json(config),
             "layers": [_as_json(layer) for layer in layers],
         }
-        made = json.dumps(manifest).encode()
-        target = Descriptor(image.DOCKER_MANIFEST, digests.of_bytes(made), len(made))
-        self._made[target.digest] = made
-        return target
+        runs_on = platform.read(document.parse(data, config_name))
+        return self._make(image.DOCKER_MANIFEST, _document(manifest)), _platform(runs_on)
+
+    def _make(self, media_type: str, data: bytes) -> Descriptor:
+        made = Descriptor(media_type, digests.of_bytes(data), len(data))
+        self._made[made.digest] = data
+        return made
 
     def _docker_layer(self, name: str) -> Descriptor:
         """A layer's descriptor. Its digest must be computed: old archives name layers by other ids."""
@@ -174,22 +186,32 @@ def _members(tar: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
     return members
 
 
-def _oci_name(target: Descriptor) -> str:
-    """The name an archive gives an image; a reference that is a bare tag names nothing."""
+def name_annotations(name: str) -> dict[str, str]:
+    """How an index says what an image is called: in full, and by its tag (containerd: addNameAnnotation)."""
+    tag = name.rpartition("/")[2].partition("@")[0].partition(":")[2]
+    return {NAME_ANNOTATION: name, REF_ANNOTATION: tag or name}
+
+
+def _named(target: Descriptor) -> NamedTarget:
+    """An image as the index names it; a reference that is a bare tag names nothing."""
     reference = target.annotations.get(REF_ANNOTATION, "")
-    full = reference if "/" in reference or ":" in reference else ""
-    return target.annotations.get(NAME_ANNOTATION) or full
+    full = target.annotations.get(NAME_ANNOTATION, "")
+    if any(mark in reference for mark in "/:@"):
+        return NamedTarget(full or reference, target)
+    return NamedTarget(full, target, reference)
 
 
-def _oci_tag(target: Descriptor) -> str:
-    reference = target.annotations.get(REF_ANNOTATION, "")
-    return "" if "/" in reference or ":" in reference else reference
-
-
-def _bare(target: Descriptor) -> Descriptor:
-    """The descriptor without annotations: names belong to the archive, not to the image record."""
-    return replace(target, annotations={})
+def _document(value: Mapping[str, object]) -> bytes:
+    """JSON as Go writes it, so that digests agree with containerd's."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _as_json(blob: Descriptor) -> dict[str, object]:
     return {"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size}
+
+
+def _platform(known: Platform | None) -> Mapping[str, object]:
+    if known is None:
+        return {}
+    variant = {"variant": known.variant} if known.variant else {}
+    return {"platform": {"architecture": known.architecture, "os": known.os, **variant}}

@@ -74,6 +74,12 @@ def normal(name: str) -> str:
     return f"{host}/{rest}{at}{digest}"
 
 
+def familiar(name: str) -> str:
+    """The short form of an image's name in full, as Docker's users know it."""
+    short = name.removeprefix(f"{_DEFAULT_HOST}/")
+    return short.removeprefix(f"{_DEFAULT_FOLDER}/") if short != name else name
+
+
 def near(name: str, known: Iterable[str]) -> list[str]:
     """The known names that somebody who typed `name` may have meant, the likeliest first."""
     names = {candidate: _word(candidate) for candidate in known}

@@ -68,7 +68,7 @@ class Incoming(Pipe):
         while not self._rest and not self._ended:
             if self._room < WINDOW // 2:
                 self._room += WINDOW
-                self.run(self._stream.send(streaming_pb2.WindowUpdate(update=WINDOW)))
+                self.run(self._stream.send([streaming_pb2.WindowUpdate(update=WINDOW)]))
             message = self.receive()
             if message is None:
                 self._ended = True
@@ -92,10 +92,10 @@ class Outgoing(Pipe):
         while left:
             while self._room <= 0:
                 self._wait_for_room()
-            piece = left[: min(PIECE, self._room)]
-            self.run(self._stream.send(streaming_pb2.Data(data=bytes(piece))))
-            self._room -= len(piece)
-            left = left[len(piece) :]
+            fitting, left = left[: self._room], left[self._room :]
+            self._room -= len(fitting)
+            pieces = (fitting[start : start + PIECE] for start in range(0, len(fitting), PIECE))
+            self.run(self._stream.send(streaming_pb2.Data(data=bytes(piece)) for piece in pieces))
         return len(data)
 
     def _wait_for_room(self) -> None:
@@ -122,6 +122,10 @@ class Telling(Pipe):
             message.desc.CopyFrom(convert.from_descriptor(progress.descriptor))
         self._loop.call_soon_threadsafe(self._stream.offer, message)
 
+    async def told(self) -> None:
+        """Wait until the client has all that was reported, if it listens."""
+        await self._stream.told()
+
 
 class Asking(Pipe):
     """Credentials that the client is asked for, one question at a time."""
@@ -132,7 +136,7 @@ class Asking(Pipe):
 
     def for_host(self, host: str) -> Credential | None:
         """What the client answers; raises InvalidArgument when it is not understood."""
-        self.run(self._stream.send(registry_pb2.AuthRequest(host=host, reference=self._reference)))
+        self.run(self._stream.send([registry_pb2.AuthRequest(host=host, reference=self._reference)]))
         message = self.receive()
         if message is None:
             return None

@@ -10,7 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from supervisor.api.services.streaming.v1 import streaming_pb2 as pb
 from supervisor.errors import InvalidArgument
-from supervisor.services.context import Context, namespace_of
+from supervisor.services.context import Context, lease_of, namespace_of
 from supervisor.services.streams import Stream, Streams, is_a, packed
 
 
@@ -31,7 +31,7 @@ class Streaming:
         if first is None or not is_a(first, pb.StreamInit):
             raise InvalidArgument("the first message of a stream must be a StreamInit with its id")
         name = pb.StreamInit.FromString(first.value).id
-        with self._streams.registered(namespace, name) as stream:
+        with self._streams.registered(namespace, name, lease_of(context)) as stream:
             yield packed(Empty())
             listening = asyncio.create_task(_listen(requests, stream))
             try:
@@ -47,4 +47,4 @@ async def _listen(requests: AsyncIterator[AnyMessage], stream: Stream) -> None:
         async for request in requests:
             await stream.take(request)
     finally:
-        await stream.take(None)
+        await stream.end()

@@ -24,6 +24,7 @@ from supervisor.model.platform import Platform
 from supervisor.oci import platform as platforms
 from supervisor.registry.bandwidth import Bandwidth
 from supervisor.registry.credentials import Credentials
+from supervisor.registry.deadline import Deadline
 from supervisor.registry.hosts import Hosts
 from supervisor.registry.settings import RegistrySettings
 from supervisor.services.context import Context, lease_of, namespace_of
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from supervisor.registry.session import Session
 
 Work = Callable[[Scope, Report], object]
+
+ECHO_BYTES = 1 << 20
 
 P = TypeVar("P", bound=Pipe)
 
@@ -85,25 +88,31 @@ class Transfer:
 
     async def Transfer(self, request: pb.TransferRequest, context: Context) -> Empty:
         """Answers when all is done; a client that gives up ends the transfer."""
-        namespace = namespace_of(context)
+        namespace, lease, deadline = namespace_of(context), lease_of(context), Deadline()
         source, destination = _opened(request.source), _opened(request.destination)
         with ExitStack() as ends:
-            report: Report = silent
+            ends.callback(deadline.cancel)
+            telling = None
             if name := request.options.progress_stream:
                 telling = Telling(self._streams.get(namespace, name))
                 ends.callback(telling.close)
-                report = telling.report
             work = self._work(namespace, source, destination, ends)
+            report = telling.report if telling else silent
             async with self._turns:
                 try:
-                    await in_thread(self._run, namespace, lease_of(context), work, report)
+                    await in_thread(self._run, work, namespace, lease, deadline, report)
                 except asyncio.CancelledError:
                     ends.close()
                     raise
+                finally:
+                    if telling and not deadline.cancelled:
+                        await telling.told()
         return Empty()
 
-    def _run(self, namespace: Namespace, lease: str | None, work: Work, report: Report) -> None:
-        with leased(self._stores, namespace, lease) as scope:
+    def _run(
+        self, work: Work, namespace: Namespace, lease: str | None, deadline: Deadline, report: Report
+    ) -> None:
+        with leased(self._stores, namespace, lease, deadline) as scope:
             work(scope, report)
 
     def _work(self, namespace: Namespace, source: Message, destination: Message, ends: ExitStack) -> Work:
@@ -125,6 +134,10 @@ class Transfer:
                 return lambda scope, report: exporting.export(scope, exported, outgoing, report)
             case imagestore_pb2.ImageStore(), imagestore_pb2.ImageStore():
                 return self._tag(source, destination)
+            case importexport_pb2.ImageImportStream(), importexport_pb2.ImageExportStream():
+                incoming = self._pipe(namespace, source.stream, Incoming, ends)
+                outgoing = self._pipe(namespace, destination.stream, Outgoing, ends)
+                return lambda scope, report: _echo(scope, incoming, outgoing)
         names = f"{source.DESCRIPTOR.full_name} to {destination.DESCRIPTOR.full_name}"
         raise Unimplemented(f"method Transfer not implemented for {names}")
 
@@ -222,6 +235,13 @@ def _opened(payload: AnyMessage) -> Message:
     if not payload.type_url:
         raise InvalidArgument("a transfer needs a source and a destination")
     raise Unimplemented(f"transfers from or to {payload.type_url[:200]!r} are not known")
+
+
+def _echo(scope: Scope, incoming: Incoming, outgoing: Outgoing) -> None:
+    """Bytes as they are, by which clients try their streams."""
+    while data := incoming.read(ECHO_BYTES):
+        scope.check()
+        outgoing.write(data)
 
 
 def _naming(store: imagestore_pb2.ImageStore) -> Naming:

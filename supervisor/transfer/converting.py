@@ -97,7 +97,7 @@ class Conversion:
         media_type = document["mediaType"]
         new = Descriptor(media_type, digests.of_bytes(made), len(made), target.annotations)
         kept = documents.parse(made, media_type)
-        self.scope.write(new, made, walking.reference_labels(kept, walking.children(kept)))
+        self.scope.write(new, made, walking.reference_labels(kept))
         return new
 
     def _layer(self, layer: Descriptor) -> Descriptor:

@@ -5,25 +5,29 @@ An OCI layout in a tar: `oci-layout`, `index.json`, `blobs/`; and `manifest.json
 
 from __future__ import annotations
 
-import io
+import hashlib
 import json
-import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, cast
+from typing import Protocol
 
-from supervisor.errors import InvalidArgument, NotFound
+from supervisor.diff import tar_writer
+from supervisor.diff.entry import Entry, Kind
+from supervisor.errors import DataLoss, InvalidArgument, NotFound
+from supervisor.model import digest as digests
 from supervisor.model.descriptor import Descriptor
 from supervisor.model.image import Image
 from supervisor.model.platform import Platform
+from supervisor.oci import archive, references
 from supervisor.oci import image as documents
 from supervisor.oci import platform as platforms
-from supervisor.oci.archive import NAME_ANNOTATION, REF_ANNOTATION
 from supervisor.oci.image import Index, Manifest
-from supervisor.transfer import walking
+from supervisor.transfer import origins, walking
 from supervisor.transfer.progress import Progress, Report
 from supervisor.transfer.stores import Scope
 from supervisor.transfer.walking import Wanted
+
+PIECE_BYTES = 1 << 20
 
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
 
@@ -61,30 +65,42 @@ def export(scope: Scope, asked: Export, sink: Sink, report: Report) -> None:
         raise InvalidArgument("export: the request names no image")
     report(Progress("Exporting"))
     images = [scope.image(name) for name in asked.names]
+    writer = _Writer(scope, sink, asked, report)
     # Docker, and others that read a stream from its start, want the layout's file first.
-    with tarfile.open(fileobj=cast("io.BytesIO", sink), mode="w|", format=tarfile.PAX_FORMAT) as tar:
-        writer = _Writer(scope, tar, asked, report)
-        writer.document("oci-layout", _LAYOUT)
-        entries = [writer.image(image) for image in images]
-        writer.finish(entries)
+    writer.document("oci-layout", _LAYOUT)
+    writer.finish([writer.image(image) for image in images])
     report(Progress("Completed export"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """An image as `docker load` reads of it."""
+
+    config: str
+    layers: tuple[str, ...]
+    names: Sequence[str]
 
 
 @dataclass(slots=True)
 class _Writer:
     scope: Scope
-    tar: tarfile.TarFile
+    sink: Sink
     asked: Export
     report: Report
     written: set[str] = field(default_factory=set)
-    docker: dict[str, dict[str, object]] = field(default_factory=dict)
+    docker: dict[str, _Described] = field(default_factory=dict)
 
     def image(self, image: Image) -> dict[str, object]:
         """Write all of an image; its entry in the archive's index."""
         self._target(image.target, image.name, depth=0)
         self.report(Progress("exported", image.name, descriptor=image.target))
-        target = replace(image.target, annotations={**image.target.annotations, **_names(image.name)})
-        return _entry(target)
+        stored = self.scope.stores.content.info(self.scope.namespace, image.target.digest)
+        told = {
+            **image.target.annotations,
+            **origins.of(stored.labels),
+            **archive.name_annotations(image.name),
+        }
+        return _entry(replace(image.target, annotations=told))
 
     def document(self, name: str, value: object) -> None:
         """Write a file of JSON."""
@@ -93,10 +109,11 @@ class _Writer:
     def finish(self, entries: Sequence[dict[str, object]]) -> None:
         """Write what names the images."""
         if self.asked.docker and self.docker:
-            self.document("manifest.json", list(self.docker.values()))
+            self.document("manifest.json", _grouped(self.docker.values()))
         self.document(
             "index.json", {"schemaVersion": 2, "mediaType": documents.OCI_INDEX, "manifests": list(entries)}
         )
+        self.sink.write(tar_writer.END)
 
     def _target(self, target: Descriptor, name: str, *, depth: int) -> None:
         walking.check_depth(depth, target)
@@ -108,7 +125,7 @@ class _Writer:
             else:
                 self._blob(child)
         self._add(target, data)
-        if isinstance(parsed, Manifest) and self._is_for_docker(parsed):
+        if isinstance(parsed, Manifest) and parsed.config.media_type in documents.CONFIG_TYPES:
             self._describe(parsed, name)
 
     def _children(self, parsed: Index | Manifest) -> list[Descriptor]:
@@ -119,20 +136,14 @@ class _Writer:
             layers = tuple(layer for layer in layers if "nondistributable" not in layer.media_type)
         return [parsed.config, *layers]
 
-    def _is_for_docker(self, manifest: Manifest) -> bool:
-        """Docker loads one image a name: the one that the host runs, or else the first."""
-        return manifest.config.media_type in documents.CONFIG_TYPES
-
     def _describe(self, manifest: Manifest, name: str) -> None:
+        """Docker loads one image a name: the one that the host runs, or else the first."""
         config = documents.parse_config(self.scope.document(manifest.config))
         runs_here = platforms.rank(config.platform, platforms.host()) == 0
         if name in self.docker and not runs_here:
             return
-        self.docker[name] = {
-            "Config": _path(manifest.config),
-            "RepoTags": [name] if "@" not in name else [],
-            "Layers": [_path(layer) for layer in manifest.layers],
-        }
+        names = [references.familiar(name)] if "@" not in name else []
+        self.docker[name] = _Described(_path(manifest.config), tuple(map(_path, manifest.layers)), names)
 
     def _blob(self, blob: Descriptor) -> None:
         if blob.digest in self.written:
@@ -142,8 +153,17 @@ class _Writer:
             opened = self.scope.open(blob.digest)
         except NotFound as error:
             raise NotFound(f"export: {error}; pull the image again, with all of its content") from error
+        algorithm, encoded = digests.split(blob.digest)
+        running = hashlib.new(algorithm)
         with opened:
-            self.tar.addfile(_member(_path(blob), blob.size), opened)
+            self._begin(_path(blob), blob.size)
+            while piece := opened.read(PIECE_BYTES):
+                self.scope.check()
+                running.update(piece)
+                self.sink.write(piece)
+        if running.hexdigest() != encoded:
+            raise DataLoss(f"export: blob {blob.digest} is damaged: its bytes have another digest")
+        self.sink.write(tar_writer.padding(blob.size))
 
     def _add(self, target: Descriptor, data: bytes) -> None:
         if target.digest not in self.written:
@@ -151,23 +171,26 @@ class _Writer:
             self._file(_path(target), data)
 
     def _file(self, name: str, data: bytes) -> None:
-        self.tar.addfile(_member(name, len(data)), io.BytesIO(data))
+        self._begin(name, len(data))
+        self.sink.write(data + tar_writer.padding(len(data)))
 
-
-def _member(name: str, size: int) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode = size, 0o444
-    return member
+    def _begin(self, name: str, size: int) -> None:
+        self.sink.write(tar_writer.header(Entry(Kind.FILE, name.encode(), mode=0o444, size=size)))
 
 
 def _path(blob: Descriptor) -> str:
     return f"blobs/{blob.digest.replace(':', '/', 1)}"
 
 
-def _names(name: str) -> dict[str, str]:
-    """How an archive says what an image is called: in full, and by its tag."""
-    tag = name.rpartition("/")[2].partition("@")[0].partition(":")[2]
-    return {NAME_ANNOTATION: name, **({REF_ANNOTATION: tag} if tag else {})}
+def _grouped(described: Iterable[_Described]) -> list[dict[str, object]]:
+    """An entry for each image, with all of its names."""
+    names: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for one in described:
+        names.setdefault((one.config, one.layers), []).extend(one.names)
+    return [
+        {"Config": config, "RepoTags": tags, "Layers": list(layers)}
+        for (config, layers), tags in names.items()
+    ]
 
 
 def _entry(target: Descriptor) -> dict[str, object]:

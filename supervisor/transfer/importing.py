@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from functools import partial
+from typing import IO, BinaryIO
 
-from supervisor.diff.compression import Readable
-from supervisor.errors import AlreadyExists, InvalidArgument, NotFound
+from supervisor.diff.compression import Readable, decompress
+from supervisor.errors import AlreadyExists, Cancelled, InvalidArgument, NotFound, SupervisorError
 from supervisor.model.descriptor import Descriptor
 from supervisor.model.image import Image
 from supervisor.oci import archive
@@ -19,7 +20,7 @@ from supervisor.oci.archive import Archive
 from supervisor.oci.image import Index, Manifest
 from supervisor.transfer import walking
 from supervisor.transfer.naming import Naming
-from supervisor.transfer.progress import Part, Progress, Report, part_name
+from supervisor.transfer.progress import Extraction, Part, Progress, Report, part_name
 from supervisor.transfer.stores import Scope
 from supervisor.transfer.unpacking import Source, Unpack, unpack
 from supervisor.transfer.walking import EVERYTHING, Wanted
@@ -44,9 +45,7 @@ def import_stream(scope: Scope, stream: Readable, asked: Import, report: Report)
     """
     report(Progress("Importing"))
     with tempfile.TemporaryFile(dir=scope.stores.spool) as spooled:
-        while piece := stream.read(_PIECE):
-            spooled.write(piece)
-        spooled.seek(0)
+        _spool(scope, stream, spooled)
         with archive.of_file(spooled) as source:
             stored = _import(scope, source, asked, report)
     if not stored:
@@ -55,18 +54,28 @@ def import_stream(scope: Scope, stream: Readable, asked: Import, report: Report)
     return stored
 
 
+def _spool(scope: Scope, stream: Readable, file: IO[bytes]) -> None:
+    """Write the archive down as it is inside of gzip or zstd: members can be found in no other."""
+    try:
+        for piece in decompress(stream, by_magic=True):
+            scope.check()
+            file.write(piece)
+    except Cancelled:
+        raise
+    except SupervisorError as error:
+        raise InvalidArgument(f"read image archive: {error}") from error
+    file.seek(0)
+
+
 def _import(scope: Scope, source: Archive, asked: Import, report: Report) -> list[Image]:
     importer = _Importer(scope, source, asked, report)
     for target in {entry.target.digest: entry.target for entry in source.images}.values():
-        importer.bring(target, chosen=True, depth=0)
+        importer.bring(target, depth=1)
     importer.unpack()
-    images = [
-        image
-        for entry in source.images
-        for image in asked.naming.of_archived(entry.target, entry.name, entry.tag)
-    ]
-    if len({entry.target.digest for entry in source.images}) == 1:
-        images += asked.naming.of_target(source.images[0].target)
+    images = [image for entry in source.images for image in asked.naming.of_archived(entry)]
+    if of_index := asked.naming.of_target(source.index):
+        importer.bring(source.index, depth=0)
+        images += of_index
     stored = [scope.name(image) for image in {image.name: image for image in images}.values()]
     for image in stored:
         report(Progress("saved", image.name, descriptor=image.target))
@@ -79,23 +88,27 @@ class _Importer:
     source: Archive
     asked: Import
     report: Report
-    manifests: list[Manifest] = field(default_factory=list)
+    manifests: list[tuple[Descriptor, Manifest]] = field(default_factory=list)
+    brought: set[str] = field(default_factory=set)
 
-    def bring(self, target: Descriptor, *, chosen: bool, depth: int) -> None:
-        """Store what `target` points to, children first."""
+    def bring(self, target: Descriptor, *, depth: int) -> None:
+        """Store what `target` points to, children first; each once."""
+        if target.digest in self.brought:
+            return
+        self.brought.add(target.digest)
         walking.check_depth(depth, target)
         data = self.source.document(target)
         parsed = documents.parse(data, target.media_type)
         kept = [child for child in walking.children(parsed) if self._is_wanted(parsed, child)]
         for child in kept:
             if walking.is_document(child):
-                self.bring(child, chosen=chosen, depth=depth + 1)
+                self.bring(child, depth=depth + 1)
             else:
                 self._blob(child, part_name(target))
-        if self.scope.write(target, data, walking.reference_labels(parsed, kept)):
+        if self.scope.write(target, data, walking.reference_labels(parsed)):
             Part(self.report, target, "", "importing").complete()
         if isinstance(parsed, Manifest):
-            self.manifests.append(parsed)
+            self.manifests.append((target, parsed))
 
     def _is_wanted(self, parsed: Index | Manifest, child: Descriptor) -> bool:
         if isinstance(parsed, Index):
@@ -123,6 +136,7 @@ class _Importer:
                 ingest.truncate()
                 with self.source.open(blob.digest) as opened:
                     while piece := opened.read(_PIECE):
+                        self.scope.check()
                         ingest.append(piece)
             with suppress(AlreadyExists):
                 ingest.commit(blob.size, blob.digest, {})
@@ -132,35 +146,33 @@ class _Importer:
 
     def unpack(self) -> None:
         """Unpack what was asked for."""
-        for manifest in self.manifests:
-            unpack_stored(self.scope, manifest, self.asked.unpacks, self.report)
+        for target, manifest in self.manifests:
+            unpack_stored(self.scope, target, manifest, self.asked.unpacks, self.report)
 
 
-def unpack_stored(scope: Scope, manifest: Manifest, unpacks: Sequence[Unpack], report: Report) -> None:
-    """Unpack an image whose blobs are all in the store, for those of `unpacks` that it suits."""
+def unpack_stored(
+    scope: Scope, target: Descriptor, manifest: Manifest, unpacks: Sequence[Unpack], report: Report
+) -> None:
+    """Unpack the image `manifest`, which is at `target`, all of it in the store, where it suits `unpacks`."""
     if manifest.config.media_type not in documents.CONFIG_TYPES:
         return
     config = documents.parse_config(scope.document(manifest.config))
     for wanted in unpacks:
         if platforms.rank(config.platform, wanted.platform) is None:
             continue
-        opened: list[BinaryIO] = []
-        try:
-            sources = [_stored_source(scope, layer, opened, report) for layer in manifest.layers]
+        with ExitStack() as opened:
+            sources = [
+                Source(
+                    layer,
+                    partial(_opened, scope, layer, opened),
+                    Extraction(report, layer, part_name(target)),
+                )
+                for layer in manifest.layers
+            ]
             top = unpack(scope, wanted.snapshotter, config, sources)
-        finally:
-            for blob in opened:
-                blob.close()
         if top:
             scope.label(manifest.config.digest, {f"containerd.io/gc.ref.snapshot.{wanted.snapshotter}": top})
 
 
-def _stored_source(scope: Scope, layer: Descriptor, opened: list[BinaryIO], report: Report) -> Source:
-    def reader() -> BinaryIO:
-        opened.append(scope.open(layer.digest))
-        return opened[-1]
-
-    def tell(event: str) -> None:
-        report(Progress(event, part_name(layer), (), 0, layer.size, layer))
-
-    return Source(layer, reader, began=lambda: tell("extracting"), done=lambda: tell("extracted"))
+def _opened(scope: Scope, layer: Descriptor, files: ExitStack) -> BinaryIO:
+    return files.enter_context(scope.open(layer.digest))

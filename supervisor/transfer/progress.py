@@ -78,3 +78,27 @@ class Part:
     def _tell(self, event: str, done: int) -> None:
         blob = self._descriptor
         self._report(Progress(event, part_name(blob), self._parents, done, blob.size, blob))
+
+
+class Extraction:
+    """Tells of one layer that is being unpacked; how far it is, at most once for each hundredth of it."""
+
+    def __init__(self, report: Report, descriptor: Descriptor, parent: str) -> None:
+        self._report = report
+        self._descriptor = descriptor
+        self._parent = parent
+        self._told = -1
+
+    def at(self, offset: int) -> None:
+        """So many of its bytes, as they came, are unpacked."""
+        if self._told < 0 or offset - self._told >= max(1, self._descriptor.size // 100):
+            self._told = offset
+            self._tell("extracting", offset)
+
+    def done(self) -> None:
+        """Its snapshot is there."""
+        self._tell("extracted", self._descriptor.size)
+
+    def _tell(self, event: str, done: int) -> None:
+        blob = self._descriptor
+        self._report(Progress(event, part_name(blob), (self._parent,), done, blob.size, blob))

@@ -10,7 +10,7 @@ while, so that the next attempt goes on from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,11 +27,11 @@ from supervisor.oci.references import Reference, parse
 from supervisor.registry.fetcher import Fetcher
 from supervisor.registry.resolver import resolve
 from supervisor.registry.session import Session
-from supervisor.transfer import walking
+from supervisor.transfer import origins, walking
 from supervisor.transfer.fetching import Fetching
 from supervisor.transfer.growing import Growing
 from supervisor.transfer.naming import Naming
-from supervisor.transfer.progress import Part, Progress, Report, part_name
+from supervisor.transfer.progress import Extraction, Part, Progress, Report, part_name
 from supervisor.transfer.stores import Scope
 from supervisor.transfer.unpacking import Source, Unpack, unpack
 from supervisor.transfer.verifiers import Verify
@@ -76,10 +76,10 @@ def pull(scope: Scope, session: Session, asked: Pull, report: Report, verify: Ve
 def _puller(
     scope: Scope, session: Session, reference: Reference, asked: Pull, report: Report
 ) -> Iterator[_Puller]:
-    labels = {f"containerd.io/distribution.source.{reference.host}": reference.repository}
+    labels = origins.label(reference)
     fetching = Fetching(scope, Fetcher(session, reference), labels, session.deadline.check)
     with ThreadPoolExecutor(session.settings.parallel_layers, thread_name_prefix="pull") as pool:
-        puller = _Puller(scope, fetching, labels, asked, report, pool)
+        puller = _Puller(scope, fetching, labels, asked, report, pool, session.cancel)
         try:
             yield puller
         except BaseException:
@@ -97,6 +97,7 @@ class _Puller:
     asked: Pull
     report: Report
     pool: ThreadPoolExecutor
+    give_up: Callable[[], None]
     arriving: dict[str, tuple[Growing, Future[None]]] = field(default_factory=dict)
 
     def bring(self, target: Descriptor) -> None:
@@ -126,7 +127,7 @@ class _Puller:
     def _index(self, target: Descriptor, index: Index, data: bytes, *, depth: int) -> None:
         chosen = [entry.descriptor for entry in self.asked.wanted.of(index)]
         kept = walking.children(index) if self.asked.all_metadata else chosen
-        self._store(target, data, walking.reference_labels(index, kept))
+        self._store(target, data, walking.reference_labels(index))
         digests = {descriptor.digest for descriptor in chosen}
         for child in kept:
             if walking.is_document(child):
@@ -134,13 +135,13 @@ class _Puller:
 
     def _manifest(self, target: Descriptor, manifest: Manifest, data: bytes, *, chosen: bool) -> None:
         parts = [manifest.config, *(manifest.layers if chosen else ())]
-        self._store(target, data, walking.reference_labels(manifest, parts))
+        self._store(target, data, walking.reference_labels(manifest))
         if chosen:
             self._check_space(parts)
         for part in parts:
             self._start(part, part_name(target))
         if chosen and self.asked.unpacks and manifest.config.media_type in documents.CONFIG_TYPES:
-            self._unpack(manifest)
+            self._unpack(manifest, part_name(target))
 
     def _store(self, target: Descriptor, data: bytes, references: Mapping[str, str]) -> None:
         self.scope.write(target, data, {**self.labels, **references})
@@ -162,29 +163,21 @@ class _Puller:
         work = partial(self.fetching.blob, blob, part, growing)
         self.arriving[blob.digest] = growing, self.pool.submit(work)
 
-    def _unpack(self, manifest: Manifest) -> None:
+    def _unpack(self, manifest: Manifest, parent: str) -> None:
         growing, _ = self.arriving[manifest.config.digest]
         growing.wait()
         config = documents.parse_config(self.scope.document(manifest.config))
         for wanted in self.asked.unpacks:
             if platforms.rank(config.platform, wanted.platform) is not None:
-                self._unpack_into(wanted.snapshotter, manifest, config)
+                self._unpack_into(wanted.snapshotter, manifest, config, parent)
 
-    def _unpack_into(self, snapshotter: str, manifest: Manifest, config: ImageConfig) -> None:
-        sources = [self._source(layer, manifest) for layer in manifest.layers]
-        top = unpack(self.scope, snapshotter, config, sources)
+    def _unpack_into(self, snapshotter: str, manifest: Manifest, config: ImageConfig, parent: str) -> None:
+        sources = [self._source(layer, parent) for layer in manifest.layers]
+        top = unpack(self.scope, snapshotter, config, sources, self.give_up)
         if top:
             label = f"containerd.io/gc.ref.snapshot.{snapshotter}"
             self.scope.label(manifest.config.digest, {label: top})
 
-    def _source(self, layer: Descriptor, manifest: Manifest) -> Source:
+    def _source(self, layer: Descriptor, parent: str) -> Source:
         growing, _ = self.arriving[layer.digest]
-        tell = partial(_tell, self.report, layer)
-        return Source(
-            layer, growing.reader, growing.wait, partial(tell, "extracting"), partial(tell, "extracted")
-        )
-
-
-def _tell(report: Report, layer: Descriptor, event: str) -> None:
-    done = layer.size if event == "extracted" else 0
-    report(Progress(event, part_name(layer), (), done, layer.size, layer))
+        return Source(layer, growing.reader, Extraction(self.report, layer, parent), growing.wait)

@@ -13,12 +13,13 @@ from supervisor.oci import image as documents
 from supervisor.oci.references import Reference, parse
 from supervisor.registry.pusher import Outcome, Pusher
 from supervisor.registry.session import Session
-from supervisor.transfer import walking
+from supervisor.transfer import origins, walking
 from supervisor.transfer.progress import Part, Progress, Report, part_name
 from supervisor.transfer.stores import Scope
 from supervisor.transfer.walking import Wanted
 
-_SOURCE = "containerd.io/distribution.source."
+MAX_SOURCES = 3
+"""Other repositories that a registry is asked to take a blob over from, at most."""
 
 
 def push(scope: Scope, session: Session, name: str, reference: str, wanted: Wanted, report: Report) -> None:
@@ -90,7 +91,7 @@ class _Push:
     def _elsewhere(self, target: Descriptor) -> list[str]:
         """Repositories of the same registry that the blob was pulled from."""
         labels = self.scope.stores.content.info(self.scope.namespace, target.digest).labels
-        return [name for name in labels.get(_SOURCE + self.place.host, "").split(",") if name]
+        return origins.elsewhere(labels, self.place)[:MAX_SOURCES]
 
 
 def _opened(scope: Scope, target: Descriptor, offset: int) -> BinaryIO:

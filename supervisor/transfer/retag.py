@@ -22,18 +22,18 @@ def retag(scope: Scope, name: str, naming: Naming, unpacks: Sequence[Unpack], re
     """Give the image `name` further names, and unpack it where asked; raises NotFound."""
     target = scope.image(name).target
     for one in unpacks:
-        unpack_stored(scope, _manifest(scope, target, one), [one], report)
+        unpack_stored(scope, *_manifest(scope, target, one), [one], report)
     stored = [scope.name(image) for image in naming.of_target(target) if image.name != name]
     for image in stored:
         report(Progress("saved", image.name, descriptor=target))
     return stored
 
 
-def _manifest(scope: Scope, target: Descriptor, one: Unpack) -> Manifest:
-    """The manifest for a platform."""
+def _manifest(scope: Scope, target: Descriptor, one: Unpack) -> tuple[Descriptor, Manifest]:
+    """The manifest for a platform, and where it is."""
     for _ in range(walking.MAX_DEPTH + 1):
         parsed = documents.parse(scope.document(target), target.media_type)
         if not isinstance(parsed, Index):
-            return parsed
+            return target, parsed
         target = Wanted((one.platform,), 1).of(parsed)[0].descriptor
     raise InvalidArgument(f"{target.digest}: indexes lie too deep in each other")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from supervisor.content.locks import WaitingLocks
 from supervisor.diff.apply import Applied
 from supervisor.diff.compression import Readable
 from supervisor.errors import AlreadyExists, DataLoss, NotFound
@@ -27,6 +28,8 @@ from supervisor.model.instant import SECOND, Nanoseconds, format_rfc3339, now
 from supervisor.model.lease import EXPIRE_LABEL, Lease
 from supervisor.model.mount import Mount
 from supervisor.oci.document import MAX_DOCUMENT_BYTES
+from supervisor.registry.deadline import Deadline
+from supervisor.transfer import origins
 
 LEASE_SECONDS = 24 * 3600
 """How long what a transfer has brought is kept if it fails, or the daemon dies before its end."""
@@ -37,8 +40,8 @@ TRANSFER_LABEL = "supervisor.io/transfer"
 EXTRACT_PREFIX = "extract-"
 """How the keys of snapshots begin that a layer is being unpacked into."""
 
-Apply = Callable[[Namespace, Readable, str, Sequence[Mount]], Applied]
-"""Unpacks a layer of a media type into mounts of a namespace."""
+Apply = Callable[[Namespace, Readable, str, Sequence[Mount], bool], Applied]
+"""Unpacks a layer of a media type into mounts of a namespace, last: apart from the layers below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,10 @@ class Stores:
     snapshots: Snapshots
     apply: Apply
     spool: Path
+    unpacks: int = 1
+    """Layers of one image that are unpacked at a time, where the driver of snapshots allows it."""
+    unpacking: WaitingLocks = field(default_factory=WaitingLocks)
+    """Held by the name of the snapshot that is being made, so that none is made twice."""
 
 
 @dataclass(slots=True)
@@ -58,8 +65,13 @@ class Scope:
     stores: Stores
     namespace: Namespace
     lease: str
+    deadline: Deadline = field(default_factory=Deadline)
     worthwhile: bool = False
     """Whether it has brought what another attempt can go on from; if it fails, the lease stays a while."""
+
+    def check(self) -> None:
+        """Raise Cancelled once the transfer is given up."""
+        self.deadline.check()
 
     def open(self, digest: Digest) -> BinaryIO:
         """A blob of the namespace, to be closed; raises NotFound."""
@@ -80,11 +92,13 @@ class Scope:
         return data
 
     def label(self, digest: Digest, labels: Mapping[str, str]) -> None:
-        """Give a blob labels that it lacks."""
+        """Give a blob labels that it lacks, and where it came from beside where else it has."""
         content = self.stores.content
         known = content.info(self.namespace, digest)
-        if any(known.labels.get(key) != value for key, value in labels.items()):
-            content.update(self.namespace, replace(known, labels={**known.labels, **labels}))
+        given = {key: origins.joined(key, known.labels.get(key), value) for key, value in labels.items()}
+        new = [key for key, value in given.items() if known.labels.get(key) != value]
+        if new:
+            content.update(self.namespace, replace(known, labels=given), [f"labels.{key}" for key in new])
 
     def write(self, blob: Descriptor, data: bytes, labels: Mapping[str, str]) -> bool:
         """Store a document with labels; False when it is there already, with the labels now."""
@@ -124,19 +138,22 @@ def _put(tx: Transaction, namespace: Namespace, image: Image) -> Image:
 
 
 @contextmanager
-def leased(stores: Stores, namespace: Namespace, lease: str | None) -> Iterator[Scope]:
+def leased(
+    stores: Stores, namespace: Namespace, lease: str | None, deadline: Deadline | None = None
+) -> Iterator[Scope]:
     """A scope under the caller's lease, or under one that ends with the context.
 
     After a failure that one stays for LEASE_SECONDS if what was brought so far is of use.
     """
+    deadline = deadline or Deadline()
     if lease is not None:
-        yield Scope(stores, namespace, lease)
+        yield Scope(stores, namespace, lease, deadline)
         return
     database = stores.content.database
     expires = format_rfc3339(Nanoseconds(now() + LEASE_SECONDS * SECOND))
     labels = {EXPIRE_LABEL: expires, TRANSFER_LABEL: "true"}
     made = database.write(lambda tx: leases.create(tx, namespace, Lease("", labels)))
-    scope = Scope(stores, namespace, made.id)
+    scope = Scope(stores, namespace, made.id, deadline)
     try:
         yield scope
     except BaseException:

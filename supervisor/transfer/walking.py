@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from supervisor.errors import InvalidArgument, NotFound
@@ -66,17 +66,14 @@ def children(parsed: Index | Manifest) -> list[Descriptor]:
     return [parsed.config, *parsed.layers]
 
 
-def reference_labels(parsed: Index | Manifest, kept: Sequence[Descriptor]) -> Mapping[str, str]:
-    """The labels by which a document keeps those of its parts that are in `kept`."""
-    digests = {part.digest for part in kept}
-    return {f"{_REF}.{key}": part.digest for key, part in _keyed(parsed).items() if part.digest in digests}
-
-
-def _keyed(parsed: Index | Manifest) -> dict[str, Descriptor]:
+def reference_labels(parsed: Index | Manifest) -> Mapping[str, str]:
+    """The labels by which a document keeps all of its parts, also those that come later or never."""
     if isinstance(parsed, Index):
-        return {f"m.{number}": entry.descriptor for number, entry in enumerate(parsed.entries)}
-    layers = {f"l.{number}": layer for number, layer in enumerate(parsed.layers)}
-    return {"config": parsed.config, **layers}
+        keyed = {f"m.{number}": entry.descriptor for number, entry in enumerate(parsed.entries)}
+    else:
+        layers = {f"l.{number}": layer for number, layer in enumerate(parsed.layers)}
+        keyed = {"config": parsed.config, **layers}
+    return {f"{_REF}.{key}": part.digest for key, part in keyed.items()}
 
 
 def check_depth(depth: int, target: Descriptor) -> None:

@@ -39,9 +39,13 @@ def test_an_oci_layout_names_its_image_and_holds_its_blobs(tmp_path, compression
         assert len(source.open(manifest.layers[0].digest).read()) == manifest.layers[0].size
 
 
-def test_the_record_has_no_annotations_of_the_archive(tmp_path):
+def test_what_the_index_says_of_an_image_stays_with_it(tmp_path):
+    """So containerd keeps it, too, in the image's record."""
     with archive.opened(busybox_oci_tar(tmp_path / "i.tar")) as source:
-        assert source.images[0].target.annotations == {}
+        assert source.images[0].target.annotations[archive.NAME_ANNOTATION] == TAG
+        assert source.index.digest.startswith("sha256:")
+        listed = documents.parse_index(source.document(source.index))
+        assert [entry.descriptor for entry in listed.entries] == [source.images[0].target]
 
 
 def test_an_archive_may_be_compressed_as_a_whole(tmp_path):

@@ -17,7 +17,6 @@ from supervisor.client.transfers import Login, Progress, Registry
 from supervisor.client.unpacking import is_unpacked
 from supervisor.errors import (
     DataLoss,
-    FailedPrecondition,
     NotFound,
     PermissionDenied,
     Unauthenticated,
@@ -84,7 +83,9 @@ def test_what_is_exported_is_imported_again_and_other_programs_agree(
         assert json.loads(said.stdout)["os"] == "linux"
 
     async def again(client: Client) -> None:
-        assert await imported(client, out, "example.com/again:2") == digest
+        with out.open("rb") as file:
+            await client.transfers.import_stream(file)
+        assert (await client.images.get("example.com/busybox:1")).target.digest == digest
 
     sdk(again)
 
@@ -125,7 +126,7 @@ def test_pushed_and_pulled(sdk: Sdk, image_tar: Path, registry: Running) -> None
         config = next(one.name.removeprefix("config-") for one in told if one.name.startswith("config-"))
         labels = (await client.content.info(config)).labels
         assert "containerd.io/gc.ref.snapshot.overlayfs" in labels
-        assert labels[f"containerd.io/distribution.source.{registry.host}"] == "tests/busybox"
+        assert labels["containerd.io/distribution.source.127.0.0.1"] == "tests/busybox"
         again: list[Progress] = []
         await client.transfers.pull(place, report=again.append)
         assert "downloading" not in {one.event for one in again}
@@ -216,9 +217,11 @@ def test_streams_must_be_open(sdk: Sdk) -> None:
         store = imagestore_pb2.ImageStore(name="x")
         with pytest.raises(NotFound, match='stream "nobody"'):
             await transfer(importexport_pb2.ImageImportStream(stream="nobody"), store)
-        with pytest.raises(Unimplemented, match="ImageExportStream"):
+        with pytest.raises(
+            Unimplemented, match=r"ImageExportStream to containerd\.types\.transfer\.ImageStore"
+        ):
             await transfer(importexport_pb2.ImageExportStream(stream="s"), store)
-        with pytest.raises((FailedPrecondition, Unimplemented)):
+        with pytest.raises(Unimplemented, match=r"google\.protobuf\.Empty"):
             await transfer(Empty(), store)
 
     sdk(scenario)
