@@ -31,6 +31,7 @@ NAMESPACE = "bench"
 METADATA = (("containerd-namespace", NAMESPACE),)
 SNAPSHOTTER = "overlayfs"
 MEMORY = ("Pss", "Private_Dirty")
+_IDLE_SECONDS = 10.0
 BARS = {"ctr run --rm": 0.7, "Pss": 0.8}
 
 
@@ -120,8 +121,10 @@ def _cwd(process: Path) -> str:
 
 
 def _memory(peer: Peer, count: int) -> Samples:
-    """KiB of each shim."""
-    places = _shims(peer)
+    """KiB of each shim, once they are idle: what works for one stands in its bundle as well."""
+    deadline = time.monotonic() + _IDLE_SECONDS
+    while len(places := _shims(peer)) != count and time.monotonic() < deadline:
+        time.sleep(0.1)
     if len(places) != count:
         raise SystemExit(f"{peer.name} has {len(places)} shims for {count} containers")
     rollups = [_rollup(place) for place in places]

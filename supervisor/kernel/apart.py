@@ -6,7 +6,6 @@ has for its own goes when it ends, and nothing has to be put back.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 from supervisor.kernel import libc
@@ -17,6 +16,9 @@ CLONE_NEWNS = 0x20000
 
 def apart(flags: int, action: Callable[[], None]) -> None:
     """Run `action` in a thread that shares nothing of `flags` with the others; what it raises comes out."""
+    # Few mounts need it, and a process that has loaded it pays for that at each fork.
+    import threading
+
     failures: list[BaseException] = []
 
     def run() -> None:

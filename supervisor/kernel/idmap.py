@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -117,6 +116,8 @@ def _user_namespace(uid_map: str, gid_map: str) -> Iterator[int]:
     """A descriptor of a user namespace with these maps."""
     command = [sys.executable, "-I", "-S", "-c", _HOLD_NAMESPACE]
     # On an exception Popen's own exit closes the pipes, which ends the child, and waits for it.
+    import subprocess  # it loads threading, see `apart`
+
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         failure = int(child.stdout.readline() or b"1")

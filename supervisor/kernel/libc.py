@@ -31,6 +31,8 @@ _libc.unshare.argtypes = (ctypes.c_int,)
 _libc.inotify_init1.argtypes = (ctypes.c_int,)
 _libc.inotify_add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
 _libc.syscall.restype = ctypes.c_long
+_libc.sbrk.argtypes = (ctypes.c_ssize_t,)
+_libc.sbrk.restype = ctypes.c_void_p
 
 
 def checked(result: int, call: str, path: str | os.PathLike[str] | None = None) -> int:
@@ -89,3 +91,8 @@ def inotify(path: str, mask: int) -> int:
 def syscall(number: int, *arguments: object, call: str, path: str | os.PathLike[str] | None = None) -> int:
     """A system call that the C library has no function for; arguments are ctypes values, bytes or None."""
     return checked(_libc.syscall(ctypes.c_long(number), *arguments), call, path)
+
+
+def heap_top() -> int:
+    """sbrk(0): the address where the heap ends."""
+    return int(_libc.sbrk(0) or 0)

@@ -21,22 +21,23 @@ _READ_SIZE = 4096
 class OomWatch:
     """Watches one cgroup until `close`; `descriptor` becomes readable when it is worth asking."""
 
-    def __init__(self, cgroup: Cgroup) -> None:
-        """Raises OSError where memory is not controlled."""
-        folder = cgroup.folder("memory")
-        if folder is None:
-            raise FileNotFoundError("no memory controller is mounted")
+    def __init__(self, cgroup: Cgroup, descriptor: int, figures: tuple[int, int]) -> None:
+        """Go on with a `descriptor` that `opened` has answered, and with what it saw, here or elsewhere."""
         self._cgroup = cgroup
-        self._folder = folder
-        self._file = "memory.events" if cgroup.is_unified else "memory.oom_control"
-        self._kills, self._waits = self._figures()
-        self.descriptor = self._open()
+        self._file = _file_of(cgroup)
+        self._kills, self._waits = figures
+        self.descriptor = descriptor
+
+    @classmethod
+    def on(cls, cgroup: Cgroup) -> OomWatch:
+        """Begin to watch; raises OSError where memory is not controlled."""
+        return cls(cgroup, *opened(cgroup))
 
     def happened(self) -> bool:
         """Whether the kernel has killed since this was last asked, or lets processes wait for memory."""
         with suppress(BlockingIOError):
             os.read(self.descriptor, _READ_SIZE)
-        kills, waits = self._figures()
+        kills, waits = _figures(self._cgroup, self._file)
         news = kills > self._kills or waits > self._waits
         self._kills, self._waits = kills, waits
         return news
@@ -50,22 +51,34 @@ class OomWatch:
         """Stop watching."""
         os.close(self.descriptor)
 
-    def _figures(self) -> tuple[int, int]:
-        """How many were killed, and 1 while some wait because killing is switched off."""
-        figures = self._cgroup.table("memory", self._file)
-        return figures.get("oom_kill", 0), figures.get("under_oom", 0) & figures.get("oom_kill_disable", 0)
 
-    def _open(self) -> int:
-        path = f"{self._folder}/{self._file}"
-        if self._cgroup.is_unified:
-            return libc.inotify(path, _IN_MODIFY)
-        descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        try:
-            _enter_event(self._folder, descriptor, path)
-        except OSError:
-            os.close(descriptor)
-            raise
-        return descriptor
+def opened(cgroup: Cgroup) -> tuple[int, tuple[int, int]]:
+    """A descriptor that tells of want of memory, and the figures as they are; raises OSError."""
+    folder = cgroup.folder("memory")
+    if folder is None:
+        raise FileNotFoundError("no memory controller is mounted")
+    file = _file_of(cgroup)
+    figures = _figures(cgroup, file)
+    path = f"{folder}/{file}"
+    if cgroup.is_unified:
+        return libc.inotify(path, _IN_MODIFY), figures
+    descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    try:
+        _enter_event(folder, descriptor, path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor, figures
+
+
+def _file_of(cgroup: Cgroup) -> str:
+    return "memory.events" if cgroup.is_unified else "memory.oom_control"
+
+
+def _figures(cgroup: Cgroup, file: str) -> tuple[int, int]:
+    """How many were killed, and 1 while some wait because killing is switched off."""
+    figures = cgroup.table("memory", file)
+    return figures.get("oom_kill", 0), figures.get("under_oom", 0) & figures.get("oom_kill_disable", 0)
 
 
 def _enter_event(folder: str, eventfd: int, path: str) -> None:

@@ -15,9 +15,9 @@ CAP_SYS_RESOURCE = 24
 OOM_SCORE_ADJ_MIN, OOM_SCORE_ADJ_MAX = -1000, 1000
 
 
-def set_child_subreaper() -> None:
-    """Make orphaned descendants children of this process, so that it can reap a container's init."""
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, "prctl PR_SET_CHILD_SUBREAPER")
+def set_child_subreaper(*, wanted: bool = True) -> None:
+    """Make orphaned descendants children of this process, so that it can reap a container's init; or not."""
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, int(wanted), "prctl PR_SET_CHILD_SUBREAPER")
 
 
 def set_parent_death_signal(number: int) -> None:
@@ -30,23 +30,46 @@ def set_name(name: str) -> None:
     Path("/proc/thread-self/comm").write_bytes(name.encode()[:15])
 
 
-def set_title(title: str) -> None:
-    """Set the command line that `ps` shows of this process, in place of what it was started with.
+def title_place() -> tuple[int, int]:
+    """Where this process keeps the command line that `ps` shows, and how much room is there.
 
-    It goes where the kernel keeps arguments and environment, which the process must no longer need,
-    and is cut where that ends; words are set apart by blanks (man 5 proc_pid_cmdline).
+    The kernel keeps arguments and environment there, which the process must no longer need (man 5
+    proc_pid_cmdline); forked children have it at the same address. No room is what a kernel has that
+    does not say.
     """
     fields = _stat_fields("self")
     start, end = int(fields[45]), int(fields[48])
-    room = end - start
-    if room <= 0:
-        return  # the kernel does not say where
-    text = title.encode()[: room - 1]
+    return start, max(0, end - start)
+
+
+def write_title(place: tuple[int, int], title: bytes) -> None:
+    """Set the command line that `ps` shows, in place of what the process was started with.
+
+    It is cut where the room ends; words are set apart by blanks.
+    """
+    start, room = place
+    if not room:
+        return
     memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.pwrite(memory, text.ljust(room, b"\0"), start)
+        os.pwrite(memory, title[: room - 1].ljust(room, b"\0"), start)
     finally:
         os.close(memory)
+
+
+def title_of(place: tuple[int, int]) -> bytes:
+    """What is written there now."""
+    start, room = place
+    memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(memory, max(0, room - 1), start)
+    finally:
+        os.close(memory)
+
+
+def set_title(title: str) -> None:
+    """`write_title` for who does it once."""
+    write_title(title_place(), title.encode())
 
 
 def wait_for_exit(pidfd: int, seconds: float | None = None) -> bool:

@@ -1,12 +1,25 @@
-"""Unix sockets below folders of any depth: the kernel takes only 107 bytes of a path (man 7 unix)."""
+"""Unix sockets below folders of any depth, and those that a small process can do with (man 7 unix).
+
+The kernel takes only 107 bytes of a path. And the standard library's `socket` looks each number up in an
+enumeration, which costs a forked process fifty pages for each socket that it makes: `Socket` is the
+class that it is made of, with plain numbers.
+"""
 
 from __future__ import annotations
 
+import _socket
 import os
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 MAX_PATH = 107
+
+Socket = _socket.socket
+
+_RECEIVE_SIZE = 64 << 10
+_MOST_DESCRIPTORS = 64
+_INT = 4  # bytes
 
 
 @contextmanager
@@ -24,3 +37,45 @@ def within_limit(path: str | os.PathLike[str]) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}/{name}"
     finally:
         os.close(descriptor)
+
+
+def pair() -> tuple[Socket, Socket]:
+    """Two connected stream sockets."""
+    return _socket.socketpair()
+
+
+def accepted(listener: Socket) -> Socket:
+    """The next connection of a listening socket; raises BlockingIOError when there is none."""
+    descriptor, _ = listener._accept()  # type: ignore[attr-defined]  # what socket.accept calls
+    return Socket(fileno=descriptor)
+
+
+def connected(path: str) -> Socket:
+    """A stream connection to the socket at `path`, made at once or not; raises OSError."""
+    connection = Socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
+    try:
+        if len(os.fsencode(path)) <= MAX_PATH:
+            connection.connect(path)
+        else:
+            with within_limit(path) as short:
+                connection.connect(short)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def send(channel: Socket, data: bytes | memoryview, descriptors: Sequence[int]) -> int:
+    """Send bytes with descriptors; answers how many of the bytes were sent."""
+    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", descriptors))
+    return channel.sendmsg([data], [rights] if descriptors else [])
+
+
+def received(channel: Socket) -> tuple[bytes, list[int]]:
+    """Bytes, none at the end, with the descriptors that came along."""
+    room = _socket.CMSG_SPACE(_MOST_DESCRIPTORS * _INT)
+    data, rights, _flags, _ = channel.recvmsg(_RECEIVE_SIZE, room, _socket.MSG_CMSG_CLOEXEC)
+    descriptors: list[int] = []
+    for _level, _kind, sent in rights:
+        descriptors += memoryview(sent[: len(sent) // _INT * _INT]).cast("i")
+    return data, descriptors

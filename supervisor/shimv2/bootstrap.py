@@ -12,11 +12,18 @@ import json
 import posixpath
 from dataclasses import dataclass
 
-from google.protobuf.message import DecodeError
-
-from supervisor.api.runtime.bootstrap.v1 import bootstrap_pb2
 from supervisor.errors import SupervisorError
 from supervisor.model.any import Any
+from supervisor.ttrpc.protobuf import ANY, Fields, Layout
+
+PARAMS = Layout(
+    "instance_id namespace log_level containerd_version containerd_ttrpc_address containerd_grpc_address"
+    " containerd_binary extensions socket_dir",
+    "instance_id namespace containerd_version containerd_ttrpc_address containerd_grpc_address"
+    " containerd_binary socket_dir",
+)
+EXTENSION = Layout("value")
+RESULT = Layout("version address protocol", "address protocol")
 
 UNIX = "unix://"
 TTRPC = "ttrpc"
@@ -58,22 +65,20 @@ def socket_path(socket_dir: str, grpc_address: str, namespace: str, group: str) 
 
 def encode_params(params: BootstrapParams) -> bytes:
     """The stdin of `start` for shims that came after containerd 2.0."""
-    message = bootstrap_pb2.BootstrapParams(
+    options = params.options
+    value = None if options is None else ANY.encode(type_url=options.type_url, value=options.value)
+    return PARAMS.encode(
         instance_id=params.instance_id,
         namespace=params.namespace,
+        # The enum is open: a level between the named ones is allowed.
+        log_level=params.log_level,
         containerd_version=params.daemon_version,
         containerd_ttrpc_address=params.ttrpc_address,
         containerd_grpc_address=params.grpc_address,
         containerd_binary=params.daemon_binary,
+        extensions=None if value is None else [EXTENSION.encode(value=value)],
+        socket_dir=params.socket_dir,
     )
-    # The enum is open: a level between the named ones is allowed.
-    message.log_level = params.log_level  # type: ignore[assignment]
-    if params.options is not None:
-        value = message.extensions.add().value
-        value.type_url, value.value = params.options.type_url, params.options.value
-    if params.socket_dir:
-        message.socket_dir = params.socket_dir
-    return message.SerializeToString()
 
 
 def parse_params(stdin: bytes, namespace: str, instance_id: str) -> BootstrapParams | None:
@@ -82,31 +87,33 @@ def parse_params(stdin: bytes, namespace: str, instance_id: str) -> BootstrapPar
     Options often decode as parameters by accident, so both names must agree with the flags.
     """
     try:
-        message = bootstrap_pb2.BootstrapParams.FromString(stdin)
-    except DecodeError:
+        message = PARAMS.FromString(stdin)
+        extensions = [_extension(encoded) for encoded in message.each("extensions")]
+    except ValueError:
         return None
-    if (message.namespace, message.instance_id) != (namespace, instance_id):
+    if (message.text("namespace"), message.text("instance_id")) != (namespace, instance_id):
         return None
-    extensions = [Any(one.value.type_url, one.value.value) for one in message.extensions]
     return BootstrapParams(
         instance_id=instance_id,
         namespace=namespace,
-        log_level=message.log_level,
-        daemon_version=message.containerd_version,
-        ttrpc_address=message.containerd_ttrpc_address,
-        grpc_address=message.containerd_grpc_address,
-        daemon_binary=message.containerd_binary,
+        log_level=message.signed("log_level"),
+        daemon_version=message.text("containerd_version"),
+        ttrpc_address=message.text("containerd_ttrpc_address"),
+        grpc_address=message.text("containerd_grpc_address"),
+        daemon_binary=message.text("containerd_binary"),
         options=extensions[0] if extensions else None,
-        socket_dir=message.socket_dir,
+        socket_dir=message.text("socket_dir"),
     )
+
+
+def _extension(encoded: bytes) -> Any:
+    value: Fields = ANY.FromString(EXTENSION.FromString(encoded).data("value"))
+    return Any(value.text("type_url"), value.data("value"))
 
 
 def encode_answer(shim: ShimAddress) -> bytes:
     """The answer to parameters."""
-    message = bootstrap_pb2.BootstrapResult(
-        version=shim.version, address=shim.address, protocol=shim.protocol
-    )
-    return message.SerializeToString()
+    return RESULT.encode(version=shim.version, address=shim.address, protocol=shim.protocol)
 
 
 def encode_answer_json(shim: ShimAddress) -> bytes:
@@ -129,12 +136,12 @@ def parse_answer(answer: bytes) -> ShimAddress:
 
 def _from_message(answer: bytes) -> ShimAddress | None:
     try:
-        message = bootstrap_pb2.BootstrapResult.FromString(answer)
-    except DecodeError:
+        message = RESULT.FromString(answer)
+    except ValueError:
         return None
-    if not message.address or not message.protocol:
+    if not message.text("address") or not message.text("protocol"):
         return None
-    return ShimAddress(message.version, message.address, message.protocol)
+    return ShimAddress(message.signed("version"), message.text("address"), message.text("protocol"))
 
 
 def _from_json(answer: bytes) -> ShimAddress | None:

@@ -12,12 +12,16 @@ import json
 import logging
 import os
 import socket
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 MAX_MESSAGE = 128 << 10
 BYTES = "latin-1"
+ORDER = struct.Struct("<cI")
+RESULT = struct.Struct("<Ii")
+START, RUN, KILL = b"s", b"r", b"k"
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds until a launcher that ended is replaced
 STEADY_SECONDS = 10.0
@@ -72,28 +76,30 @@ class Launcher:
     async def run(
         self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], stdin: bytes
     ) -> Launched | None:
-        """Have an action run; None when no launcher is there, or it ended before the result was told.
+        """Have an action run, the last of `argv`; None when no launcher is there, or it ended too early.
 
         An action whose caller is cancelled is killed, with what it started.
         """
         self._numbers += 1
         number = self._numbers
-        order = {"number": number, "argv": list(argv[1:]), "cwd": str(cwd), "env": dict(env)}
+        order = {"argv": list(argv[1:]), "env": dict(env), "stdin": stdin.decode(BYTES)}
+        title = " ".join((Path(argv[0]).name, *argv[1:]))
+        head = f"{title}\0{cwd}\0"
+        kind = START if argv[-1] == "start" else RUN
         waiting: asyncio.Future[Launched | None] = asyncio.get_running_loop().create_future()
         self._waiting[number] = waiting
-        if not await self._send(order | {"stdin": stdin.decode(BYTES)}):
+        if not await self._send(ORDER.pack(kind, number) + head.encode() + json.dumps(order).encode()):
             del self._waiting[number]
             return None
         try:
             return await asyncio.shield(waiting)
         except asyncio.CancelledError:
-            if await self._send({"number": number, "kill": True}):
+            if await self._send(ORDER.pack(KILL, number)):
                 await waiting
             raise
 
-    async def _send(self, order: Mapping[str, object]) -> bool:
+    async def _send(self, message: bytes) -> bool:
         """Whether a launcher, should it live, will take the order."""
-        message = json.dumps(order).encode()
         if self._channel is None or len(message) > MAX_MESSAGE:
             return False
         try:
@@ -145,7 +151,7 @@ class Launcher:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
             while message := await loop.sock_recv(channel, MAX_MESSAGE * 8):
-                self._resolve(json.loads(message))
+                self._resolve(message)
         self._channel = None
         channel.close()
         waiting, self._waiting = self._waiting, {}
@@ -163,12 +169,13 @@ class Launcher:
         if not self._closing.is_set():
             log.warning("the launcher ended with %d, shims start slower until the next is there", status)
 
-    def _resolve(self, result: dict[str, str]) -> None:
+    def _resolve(self, message: bytes) -> None:
         # Each child is told of at its end as well; most, and all shims, have answered long before.
-        waiting = self._waiting.pop(int(result["number"]), None)
+        number, code = RESULT.unpack_from(message)
+        waiting = self._waiting.pop(number, None)
         if waiting is not None and not waiting.done():
-            stdout, stderr = result["stdout"].encode(BYTES), result["stderr"].encode(BYTES)
-            waiting.set_result(Launched(int(result["code"]), stdout, stderr))
+            told = json.loads(message[RESULT.size :] or b'{"stdout": "", "stderr": ""}')
+            waiting.set_result(Launched(code, told["stdout"].encode(BYTES), told["stderr"].encode(BYTES)))
 
 
 def _environment() -> dict[str, str]:

@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from google.protobuf.message import DecodeError, Message
-
-from supervisor.api.ttrpc import ttrpc_pb2
 from supervisor.errors import InvalidArgument, ResourceExhausted, SupervisorError, Unimplemented
+from supervisor.model.record import record
 from supervisor.ttrpc import status
+from supervisor.ttrpc.protobuf import Fields, Layout
 from supervisor.ttrpc.wire import DATA, MAX_PAYLOAD, REQUEST, RESPONSE, Decoder, Frame, Oversized, encode
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 NANOS = 1_000_000_000
 NAMESPACE_KEY = "containerd-namespace-ttrpc"
 
-M = TypeVar("M", bound=Message)
+_REQUEST = Layout("service method payload timeout_nano metadata", "service method")
+_KEY_VALUE = Layout("key value", "key value")
+_RESPONSE = Layout("status payload")
+_STATUS = Layout("code message", "message")
+
+M = TypeVar("M", bound="Message")
 
 Metadata = Iterable[tuple[str, str]]
 
@@ -33,7 +40,21 @@ class ConnectionClosed(SupervisorError):
         super().__init__(text)
 
 
-@dataclass(frozen=True, slots=True)
+class Decoding(Protocol):
+    """What makes a request out of bytes: a generated class of messages, or a `Layout`."""
+
+    def FromString(self, data: bytes, /) -> Any:  # noqa: N802  # as generated classes have it
+        """Decode; raises whatever its kind raises."""
+
+
+class Encoding(Protocol):
+    """A reply that can be encoded: a generated message."""
+
+    def SerializeToString(self) -> bytes:  # noqa: N802  # as generated classes have it
+        """The encoded message."""
+
+
+@record
 class Call:
     """What a handler learns of its call beside the request; `deadline` is on the monotonic clock."""
 
@@ -45,42 +66,41 @@ class Call:
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Method:
     """One method of a service.
 
-    `handler(request, call)` answers the response message or a future of it. `inline` marks a handler
-    that never blocks: the blocking server then runs it in the thread of the selector.
+    `handler(request, call)` answers the response, a message or an encoded one, or a coroutine of it.
     """
 
-    request_type: type[Message]
+    request_type: Decoding
     handler: Callable[[Any, Call], Any]
-    inline: bool = False
 
 
 Services = Mapping[str, Mapping[str, Method]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Incoming:
     """A call that has arrived, its method found and its request decoded."""
 
     stream: int
     method: Method
-    request: Message
+    request: Any
     call: Call
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refusal:
     """An answer to be sent at once; no handler is concerned."""
 
     frame: bytes
 
 
-def success(stream: int, reply: Message) -> bytes:
+def success(stream: int, reply: Encoding | bytes) -> bytes:
     """The frame that answers a call with `reply`."""
-    payload = ttrpc_pb2.Response(payload=reply.SerializeToString()).SerializeToString()
+    encoded = reply if isinstance(reply, bytes) else reply.SerializeToString()
+    payload = _RESPONSE.encode(payload=encoded or None)
     if len(payload) > MAX_PAYLOAD:
         return failure(stream, _too_long(len(payload)))
     return encode(Frame(stream, RESPONSE, 0, payload))
@@ -89,11 +109,9 @@ def success(stream: int, reply: Message) -> bytes:
 def failure(stream: int, error: BaseException) -> bytes:
     """The frame that answers a call with an error."""
     code, text = status.from_error(error)
-    response = ttrpc_pb2.Response()
-    response.status.code = code
     # An error's text can hold a whole log; the frame that carries it has the same limit as any other.
-    response.status.message = text[: MAX_PAYLOAD // 8]
-    return encode(Frame(stream, RESPONSE, 0, response.SerializeToString()))
+    told = _STATUS.encode(code=code, message=text[: MAX_PAYLOAD // 8])
+    return encode(Frame(stream, RESPONSE, 0, _RESPONSE.encode(status=told)))
 
 
 class Callee:
@@ -132,9 +150,9 @@ class Callee:
         if frame.stream <= self._last_stream:
             raise InvalidArgument("StreamID cannot be re-used and must increment")
         self._last_stream = frame.stream
-        envelope = _parse(ttrpc_pb2.Request, frame.payload)
-        method = self._find(envelope.service, envelope.method)
-        request = _parse(method.request_type, envelope.payload)
+        envelope: Fields = _parse(_REQUEST, frame.payload)
+        method = self._find(envelope.text("service"), envelope.text("method"))
+        request = _parse(method.request_type, envelope.data("payload"))
         self._open.add(frame.stream)
         return Incoming(frame.stream, method, request, _call(envelope))
 
@@ -147,7 +165,7 @@ class Callee:
         return methods[method]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """What came back for one stream: a payload to decode, or an error."""
 
@@ -160,7 +178,8 @@ class Answer:
             raise self.result
         try:
             return kind.FromString(self.result)
-        except DecodeError as error:
+        # As in _parse.
+        except Exception as error:
             raise SupervisorError(f"the reply is no {kind.__name__}: {error}") from error
 
 
@@ -172,16 +191,23 @@ class Caller:
         self._next_stream = 1
 
     def request(
-        self, service: str, method: str, message: Message, timeout: float | None, metadata: Metadata
+        self,
+        service: str,
+        method: str,
+        request: Encoding | bytes,
+        timeout: float | None,
+        metadata: Metadata,
     ) -> tuple[int, bytes]:
         """Stream id and frame of a new call; `timeout` in seconds is told to the server."""
-        envelope = ttrpc_pb2.Request(service=service, method=method, payload=message.SerializeToString())
-        if timeout is not None:
+        encoded = request if isinstance(request, bytes) else request.SerializeToString()
+        payload = _REQUEST.encode(
+            service=service,
+            method=method,
+            payload=encoded or None,
             # Zero means "no limit" on the wire; a limit of zero seconds has expired.
-            envelope.timeout_nano = int(timeout * NANOS) or -1
-        for key, value in metadata:
-            envelope.metadata.add(key=key.lower(), value=value)
-        payload = envelope.SerializeToString()
+            timeout_nano=None if timeout is None else int(timeout * NANOS) or -1,
+            metadata=[_KEY_VALUE.encode(key=key.lower(), value=value) for key, value in metadata],
+        )
         if len(payload) > MAX_PAYLOAD:
             raise _too_long(len(payload))
         stream, self._next_stream = self._next_stream, self._next_stream + 2
@@ -198,28 +224,30 @@ class Caller:
 
 def _result(payload: bytes) -> bytes | SupervisorError:
     try:
-        response = ttrpc_pb2.Response.FromString(payload)
-    except DecodeError as error:
+        response = _RESPONSE.FromString(payload)
+        told = _STATUS.FromString(response.data("status"))
+    except ValueError as error:
         return SupervisorError(f"unmarshal response error: {error}")
-    if response.status.code:
-        return status.to_error(response.status.code, response.status.message)
-    return response.payload
+    if told.signed("code"):
+        return status.to_error(told.signed("code"), told.text("message"))
+    return response.data("payload")
 
 
-def _parse(kind: type[M], data: bytes) -> M:
+def _parse(kind: Decoding, data: bytes) -> Any:
     try:
         return kind.FromString(data)
-    except DecodeError as error:
+    # Google's classes have an error of their own, and a shim does without their library.
+    except Exception as error:
         raise InvalidArgument(f"unmarshal request error: {error}") from error
 
 
-def _call(envelope: ttrpc_pb2.Request) -> Call:
+def _call(envelope: Fields) -> Call:
     metadata: dict[str, tuple[str, ...]] = {}
-    for pair in envelope.metadata:
-        metadata[pair.key] = (*metadata.get(pair.key, ()), pair.value)
-    if not envelope.timeout_nano:
-        return Call(metadata)
-    return Call(metadata, time.monotonic() + envelope.timeout_nano / NANOS)
+    for entry in envelope.each("metadata"):
+        pair = _parse(_KEY_VALUE, entry)
+        metadata[pair.text("key")] = (*metadata.get(pair.text("key"), ()), pair.text("value"))
+    left = envelope.signed("timeout_nano")
+    return Call(metadata, time.monotonic() + left / NANOS) if left else Call(metadata)
 
 
 def _too_long(length: int) -> ResourceExhausted:

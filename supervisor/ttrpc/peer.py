@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import _socket
 import os
-import socket
 import struct
 
 _UCRED = struct.Struct("3i")
 
 
-def is_same_user(connection: socket.socket) -> bool:
+def is_same_user(connection: _socket.socket) -> bool:
     """Whether the peer's effective uid and gid, as of its connect, are both our own."""
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    raw = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _UCRED.size)
     _, uid, gid = _UCRED.unpack(raw)
     return (uid, gid) == (os.geteuid(), os.getegid())
 

@@ -7,7 +7,8 @@ payload of at most 4 MiB. A longer one must be read past, so that the connection
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from supervisor.model.record import record
 
 HEADER = struct.Struct(">IIBB")
 MAX_PAYLOAD = 4 << 20
@@ -21,7 +22,7 @@ REMOTE_OPEN = 0x02
 NO_DATA = 0x04
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Frame:
     """One frame; `stream` pairs a response with its request."""
 
@@ -31,7 +32,7 @@ class Frame:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Oversized:
     """A frame whose payload of `length` bytes is above the limit and is being thrown away."""
 

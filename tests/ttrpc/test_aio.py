@@ -14,10 +14,10 @@ import pytest_asyncio
 
 from supervisor.api.runtime.task.v3 import shim_pb2 as task
 from supervisor.errors import DeadlineExceeded, NotFound, ResourceExhausted, Unimplemented
-from supervisor.ttrpc import blocking
 from supervisor.ttrpc.aio import Client, Server
 from supervisor.ttrpc.calls import Call, ConnectionClosed, Method
 from supervisor.ttrpc.wire import MAX_PAYLOAD
+from tests.ttrpc.client import Client as BlockingClient
 
 SERVICE = "test.Service"
 
@@ -174,7 +174,7 @@ async def test_with_the_blocking_client(handlers: Handlers, path: Path) -> None:
     """The pair that a shim and a daemon are."""
 
     def talk() -> list[str]:
-        with blocking.Client(str(path)) as client:
+        with BlockingClient(str(path)) as client:
             request = [task.StateRequest(id=str(number)) for number in range(50)]
             return [client.call(SERVICE, "Echo", one, task.StateResponse, timeout=20).id for one in request]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 
 def main() -> int:
@@ -14,11 +14,8 @@ def main() -> int:
     return act(sys.argv[1:])
 
 
-def act(arguments: Sequence[str], answered: Callable[[], None] | None = None) -> int:
-    """Do what a command line asks for. Whatever goes wrong is one line on stderr.
-
-    With `answered`, a `start` does not return: it serves, after it has called that.
-    """
+def act(arguments: Sequence[str]) -> int:
+    """Do what a command line asks for. Whatever goes wrong is one line on stderr."""
     from supervisor.errors import SupervisorError
     from supervisor.shimv2.runc.flags import parse
 
@@ -35,7 +32,7 @@ def act(arguments: Sequence[str], answered: Callable[[], None] | None = None) ->
         elif flags.action == "start":
             from supervisor.shimv2.runc.start import start
 
-            start(flags, answered)
+            start(flags)
         elif flags.action == "delete":
             from supervisor.shimv2.runc.delete import delete
 

@@ -7,15 +7,20 @@ is kept in the bundle when a dump fails.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 
-from google.protobuf.message import DecodeError
-
-from supervisor.api.types.runc.options import oci_pb2
 from supervisor.errors import FailedPrecondition, InvalidArgument, SupervisorError
-from supervisor.shimv2.runc.runtime import CommandFailed, Runtime
+from supervisor.shimv2.runc.making import Blueprint
+from supervisor.shimv2.runc.runtime import CommandFailed
+from supervisor.ttrpc.protobuf import ANY, Layout
+
+OPTIONS = Layout(
+    "exit open_tcp external_unix_sockets terminal file_locks empty_namespaces cgroups_mode image_path"
+    " work_path parent_path",
+    "empty_namespaces cgroups_mode image_path work_path parent_path",
+)
+OPTIONS_NAME = "containerd.runc.v1.CheckpointOptions"
 
 DUMP_LOG = "criu-dump.log"
 _FLAGS = (
@@ -26,35 +31,41 @@ _FLAGS = (
 )
 
 
-def flags_of(type_url: str, value: bytes) -> list[str]:
-    """The runtime's flags for a request's options; raises SupervisorError for those of another type."""
-    if type_url and type_url.rpartition("/")[2] != oci_pb2.CheckpointOptions.DESCRIPTOR.full_name:
+def flags_of(options: bytes) -> list[str]:
+    """The runtime's flags for a request's options, an encoded Any; raises SupervisorError for others."""
+    try:
+        sent = ANY.FromString(options)
+        type_url = sent.text("type_url")
+        chosen = OPTIONS.FromString(sent.data("value"))
+    except ValueError as error:
+        raise InvalidArgument(f"the checkpoint options cannot be read: {error}") from error
+    if type_url and type_url.rpartition("/")[2] != OPTIONS_NAME:
         raise SupervisorError(
             f"invalid task checkpoint option {type_url}: runc's CheckpointOptions are wanted"
         )
-    try:
-        options = oci_pb2.CheckpointOptions.FromString(value)
-    except DecodeError as error:
-        raise InvalidArgument(f"the checkpoint options cannot be read: {error}") from error
-    flags = ["--work-path", options.work_path] if options.work_path else []
-    flags += ["--parent-path", options.parent_path] if options.parent_path else []
-    flags += [flag for field, flag in _FLAGS if getattr(options, field)]
-    for namespace in options.empty_namespaces:
-        flags += ["--empty-ns", namespace]
-    return flags if options.exit else [*flags, "--leave-running"]
+    flags: list[str] = []
+    for field, flag in (("work_path", "--work-path"), ("parent_path", "--parent-path")):
+        flags += [flag, chosen.text(field)] if chosen.text(field) else []
+    flags += [flag for field, flag in _FLAGS if chosen.flag(field)]
+    for namespace in chosen.each("empty_namespaces"):
+        flags += ["--empty-ns", namespace.decode()]
+    return flags if chosen.flag("exit") else [*flags, "--leave-running"]
 
 
-def checkpoint(runtime: Runtime, container: str, bundle: str, path: str, flags: Sequence[str]) -> None:
+def checkpoint(wanted: Blueprint, path: str, options: bytes) -> None:
     """Dump a container into the folder `path`; raises FailedPrecondition where the machine cannot do it."""
+    flags, container, bundle = flags_of(options), wanted.id, wanted.bundle
     check_criu("checkpoint", container)
     work = _value(flags, "--work-path") or f"{bundle}/work/criu"
     os.makedirs(work, mode=0o700, exist_ok=True)
     if "--work-path" not in flags:
         flags = ["--work-path", work, *flags]
     try:
-        runtime.checkpoint(container, path, flags)
+        wanted.runtime().checkpoint(container, path, flags)
     except CommandFailed as error:
         with suppress(OSError):
+            import shutil
+
             shutil.copyfile(f"{work}/dump.log", f"{bundle}/{DUMP_LOG}")
         line = str(error).partition("\n")[0]
         raise _failure(container, f"{line} path= {bundle}/{DUMP_LOG}") from error
@@ -62,6 +73,8 @@ def checkpoint(runtime: Runtime, container: str, bundle: str, path: str, flags: 
 
 def check_criu(what: str, container: str) -> None:
     """Raise FailedPrecondition on a machine without criu."""
+    import shutil
+
     if shutil.which("criu") is None:
         raise FailedPrecondition(f"{what} of {container}: this machine has no criu on its PATH; install criu")
 

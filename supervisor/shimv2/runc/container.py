@@ -1,124 +1,109 @@
 """One container: what the Task service asks, done with a runtime (containerd: runc/container.go).
 
-A process's `operation` lock is held while the runtime works on its start, pause or delete; an exit
-never takes it, so it never waits for a runtime.
+Here are the states and their order; whatever waits for the runtime is done in children (`forks`). A
+process's `operation` is taken while the runtime works on its start, pause or delete; an exit never takes
+it, so it never waits for a runtime. A `limit` is what the runtime may take, in seconds.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import signal
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from contextlib import suppress
 from functools import partial
+from typing import Any
 
-from supervisor.errors import DeadlineExceeded, InvalidArgument, NotFound, SupervisorError
-from supervisor.kernel.cgroup import Cgroup, cgroup_of
-from supervisor.model.mount import Mount
+from supervisor.errors import DeadlineExceeded, InvalidArgument, NotFound, SupervisorError, Unavailable
+from supervisor.kernel.cgroup import Cgroup
+from supervisor.kernel.oom import OomWatch
 from supervisor.shimv2.runc import bundle as files
-from supervisor.shimv2.runc import happenings, limits, options, rootfs
-from supervisor.shimv2.runc.iofactory import IOFactory
+from supervisor.shimv2.runc import happenings, limits, log, making
+from supervisor.shimv2.runc.forks import Forks, Handed
 from supervisor.shimv2.runc.loop import Loop
+from supervisor.shimv2.runc.making import Blueprint
 from supervisor.shimv2.runc.members import Members
 from supervisor.shimv2.runc.memory import MemoryTeller
-from supervisor.shimv2.runc.options import Options
 from supervisor.shimv2.runc.process import NO_EXIT, Process, State, Verb
 from supervisor.shimv2.runc.reaper import Exit, Reaper
 from supervisor.shimv2.runc.runtime import Runtime
-from supervisor.shimv2.runc.stdio import ProcessIO, StdioPaths
+from supervisor.shimv2.runc.stdio import io_for
+from supervisor.shimv2.runc.wiring import StdioPaths, Wiring
+from supervisor.ttrpc.promise import begin
 
 DRAIN_SECONDS = 10.0
 
-log = logging.getLogger(__name__)
+Limit = float | None
 
 
-@dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the containers of one shim share."""
+    """What the containers of one shim share. The namespace is known when it begins to serve."""
 
-    namespace: str
-    loop: Loop
-    reaper: Reaper
-    tell: happenings.Tell
+    def __init__(self, loop: Loop, reaper: Reaper, forks: Forks, tell: happenings.Tell) -> None:
+        self.loop = loop
+        self.reaper = reaper
+        self.forks = forks
+        self.tell = tell
+        self.namespace = ""
 
 
 class Container:
-    """A container, from before its creation to its deletion. Methods may be called from any thread."""
+    """A container, from before its creation to its deletion."""
 
     def __init__(
-        self, container_id: str, bundle: str, stdio: StdioPaths, chosen: Options, around: Surroundings
+        self, container_id: str, bundle: str, stdio: StdioPaths, options: bytes, around: Surroundings
     ) -> None:
         self.id = container_id
         self.bundle = bundle
         self.init = Process("", stdio)
         self.members = Members(container_id, self.init, around.tell)
-        self._options = chosen
         self._around = around
-        self._runtime = Runtime(chosen, around.namespace, bundle, around.reaper)
-        owner = (chosen.io_uid, chosen.io_gid)
-        self._io = IOFactory(around.loop, around.reaper, around.namespace, owner)
+        self._blueprint = Blueprint(container_id, bundle, around.namespace, options)
         self._private_pids = True
+        self._drops = False
         self._checkpoint = ""
         self._cgroup: Cgroup | None = None
         self._memory = MemoryTeller(container_id, around.loop, around.tell)
 
-    def create(self, mounts: Sequence[Mount], register: Callable[[], None], checkpoint: str = "") -> None:
+    async def create(
+        self, mounts: Sequence[bytes], register: dict[str, Container], checkpoint: str, limit: Limit
+    ) -> None:
         """Mount the root, have the runtime create the container, connect its streams.
 
-        `register` is called when it exists, before its end can be told. A failure leaves nothing behind.
+        It is in the `register` as soon as it exists, before its end can be told. A failure leaves nothing.
         From a `checkpoint` nothing is created before the start, which restores it.
         """
         self._checkpoint = checkpoint
-        options.save(self._options, self.bundle)
-        spec = files.read_spec(self.bundle)
-        self._private_pids = spec.private_pids
-        self._io = replace(self._io, drops=spec.drops)
-        with ExitStack() as undo, self._around.reaper.expecting():
-            rootfs.mount(mounts, self.bundle)
-            if mounts:
-                undo.callback(rootfs.unmount, self.bundle)
+        with self._around.reaper.expecting:
+            make = partial(making.create, self._blueprint, self.init, mounts, checkpoint)
+            made, handed = await self._open(make, limit, making.undo_create)
+            self._private_pids, self._drops = made["private_pids"], made["drops"]
             if not checkpoint:
-                self._create_init(undo)
-            undo.pop_all()
-            register()
+                self._take_init(made, handed)
+            register[self.id] = self
             self._around.tell(
-                happenings.Created(
-                    self.id, self.bundle, tuple(mounts), self.init.stdio, self.init.pid, checkpoint
-                )
+                happenings.Created(self.id, self.bundle, mounts, self.init.stdio, self.init.pid, checkpoint)
             )
             if not checkpoint:
                 self._adopt(self.init)
 
-    def start(self) -> None:
+    async def start(self, limit: Limit) -> None:
         """Let init go."""
-        with self.init.operation:
+        async with self.init.operation:
             if self._checkpoint:
-                self._restore()
+                await self._restore(limit)
                 return
             with self.members.starting(self.init):
-                self._runtime.start(self.id)
+                await self._run(lambda: self._runtime().start(self.id), limit)
                 self._running(self.init, happenings.Started(self.id, self.init.pid))
 
-    def _restore(self) -> None:
-        with self._around.reaper.expecting():
-            with self.members.starting(self.init):
-                restore = partial(self._runtime.restore, self.id, self._checkpoint)
-                with ExitStack() as undo:
-                    self._make_init(restore, undo)
-                    undo.pop_all()
-                self._running(self.init, happenings.Started(self.id, self.init.pid))
-            self._adopt(self.init)
-
-    def checkpoint(self, path: str, flags: Sequence[str]) -> None:
+    async def checkpoint(self, path: str, options: bytes, limit: Limit) -> None:
         """Dump the container into a folder; raises FailedPrecondition where the machine cannot."""
         from supervisor.shimv2.runc.checkpoint import checkpoint
 
-        with self.init.operation:
-            self._check(Verb.CHECKPOINT)
-            checkpoint(self._runtime, self.id, self.bundle, path, flags)
+        async with self.init.operation:
+            self.init.check(Verb.CHECKPOINT)
+            await self._run(partial(checkpoint, self._blueprint, path, options), limit)
 
     def add_exec(self, exec_id: str, stdio: StdioPaths, spec: bytes) -> None:
         """Take in a further process, given as JSON of the OCI spec's Process; it is not started yet."""
@@ -127,196 +112,179 @@ class Container:
         self.members.add(Process(exec_id, stdio, _with_terminal(spec, stdio.terminal)))
         self._around.tell(happenings.ExecAdded(self.id, exec_id))
 
-    def start_exec(self, process: Process) -> None:
+    async def start_exec(self, process: Process, limit: Limit) -> None:
         """Have the runtime start a further process."""
-        with process.operation, self._around.reaper.expecting():
-            with self.members.starting(process):
-                self._run_exec(process)
-                self._running(process, happenings.ExecStarted(self.id, process.exec_id, process.pid))
-            self._adopt(process)
+        async with process.operation:
+            with self._around.reaper.expecting:
+                with self.members.starting(process):
+                    make = partial(making.execute, self._blueprint, process)
+                    made, handed = await self._open(make, limit, making.end_commands)
+                    self._take(process, made, handed)
+                    started = happenings.ExecStarted(self.id, process.exec_id, process.pid)
+                    self._running(process, started)
+                self._adopt(process)
 
-    def kill(self, process: Process, signal_number: int, *, everything: bool) -> None:
+    async def kill(self, process: Process, signal_number: int, limit: Limit, *, everything: bool) -> None:
         """Send a signal; with `everything`, to all processes. Raises NotFound for what is gone already."""
-        with self.members.lock:
-            process.check(Verb.KILL)
+        process.check(Verb.KILL)
         if process is not self.init:
             self._kill_exec(process, signal_number)
         elif self.init.reaped is not None and not everything:
             raise NotFound("process already finished")
         else:
-            self._kill_init(signal_number, everything=everything)
+            await self._kill_init(signal_number, limit, everything=everything)
 
-    def pause(self) -> None:
+    async def pause(self, limit: Limit) -> None:
         """Freeze the container."""
-        with self.init.operation:
-            self._check(Verb.PAUSE)
+        async with self.init.operation:
+            self.init.check(Verb.PAUSE)
             self.members.move(self.init, State.RUNNING, State.PAUSING)
             try:
-                self._runtime.pause(self.id)
+                await self._run(lambda: self._runtime().pause(self.id), limit)
             except SupervisorError:
                 self.members.move(self.init, State.PAUSING, State.RUNNING)
                 raise
             self.members.move(self.init, State.PAUSING, State.PAUSED)
         self._around.tell(happenings.Paused(self.id))
 
-    def resume(self) -> None:
+    async def resume(self, limit: Limit) -> None:
         """Thaw the container."""
-        with self.init.operation:
-            self._check(Verb.RESUME)
-            self._runtime.resume(self.id)
+        async with self.init.operation:
+            self.init.check(Verb.RESUME)
+            await self._run(lambda: self._runtime().resume(self.id), limit)
             self.members.move(self.init, State.PAUSED, State.RUNNING)
         self._around.tell(happenings.Resumed(self.id))
 
-    def update(self, resources: bytes) -> None:
+    async def update(self, resources: bytes, limit: Limit) -> None:
         """Change resource limits, given as JSON of the OCI spec's LinuxResources."""
-        with self.init.operation:
-            self._check(Verb.UPDATE)
-            self._runtime.update(self.id, resources)
+        async with self.init.operation:
+            self.init.check(Verb.UPDATE)
+            await self._run(lambda: self._runtime().update(self.id, resources), limit)
 
-    def pids(self) -> dict[int, str]:
+    async def pids(self, limit: Limit) -> dict[int, str]:
         """Host pids of every process in the container, each with its exec id or an empty one."""
         if self.init.reaped is not None:
             return {}
         execs = self.members.exec_ids_by_pid()
-        return {pid: execs.get(pid, "") for pid in self._runtime.pids(self.id)}
+        pids = await self._run(lambda: self._runtime().pids(self.id), limit)
+        return {pid: execs.get(pid, "") for pid in pids}
 
-    def cgroup(self) -> Cgroup:
-        """Where the kernel counts what the container uses; raises NotFound when it counts no longer."""
+    async def stats(self) -> bytes:
+        """What the container uses, as an encoded Any; raises NotFound when nothing is counted any longer."""
+        from supervisor.shimv2.runc.metrics import metrics_of
+
         if self._cgroup is None or self.init.reaped is not None:
             raise NotFound("cgroup does not exist")
-        return self._cgroup
+        encoded: bytes = await self._run(partial(metrics_of, self._cgroup, self.init.pid), None)
+        return encoded
 
     def resize(self, process: Process, width: int, height: int) -> None:
         """Set the size of a process's terminal; without one nothing happens."""
-        with self.members.lock:
-            process.check(Verb.RESIZE)
+        process.check(Verb.RESIZE)
         process.io.resize(width, height)
 
-    def delete(self, forget: Callable[[], None]) -> Exit:
+    async def delete(self, forget: Callable[[], None], limit: Limit) -> Exit:
         """Remove the container: let the output run out, runtime delete, unmount; `forget` before it is told.
 
         Answers how init ended, which for one that was never started is not at all.
         """
-        with self.init.operation:
-            self._check(Verb.DELETE)
-            exit_ = self._delete_from_runtime()
-            for process in (self.init, *self.members.execs()):
+        async with self.init.operation:
+            self.init.check(Verb.DELETE)
+            exit_ = await self._delete_from_runtime(limit)
+            processes = (self.init, *self.members.execs())
+            for process in processes:
                 process.io.close()
-            rootfs.unmount(self.bundle)
-            with self.members.lock:
-                self.init.state = State.DELETED
+            for process in processes:
+                await process.io.ended()
+            self.init.state = State.DELETED
             forget()
         self._around.tell(happenings.Deleted(self.id, self.init.pid, exit_))
         return exit_
 
-    def delete_exec(self, process: Process) -> None:
+    async def delete_exec(self, process: Process) -> None:
         """Forget a further process that has ended, or was never started. Nobody is told."""
-        with process.operation:
-            with self.members.lock:
-                process.check(Verb.DELETE)
+        async with process.operation:
+            process.check(Verb.DELETE)
             if process.state is State.STOPPED:
-                self._drain(process)
+                await self._drain(process)
             process.io.close()
+            await process.io.ended()
             files.remove(files.exec_file(self.bundle, process.exec_id, "pid"))
             self.members.remove(process)
 
-    def _delete_from_runtime(self) -> Exit:
+    def _runtime(self) -> Runtime:
+        """For what runs in children: only they have a use for it."""
+        return self._blueprint.runtime()
+
+    async def _run(self, function: Callable[[], Any], limit: Limit) -> Any:
+        try:
+            return await self._around.forks.run(function, limit)
+        except Unavailable:
+            await self._undo(making.end_commands)
+            raise
+
+    async def _open(
+        self, make: Callable[[], making.Made], limit: Limit, undo: Callable[[Blueprint], None]
+    ) -> tuple[Mapping[str, Any], Handed]:
+        try:
+            return await self._around.forks.open(make, limit)
+        except Unavailable:
+            await self._undo(undo)
+            raise
+
+    async def _undo(self, undo: Callable[[Blueprint], None]) -> None:
+        """After a child that was killed, and could undo nothing itself."""
+        with suppress(SupervisorError):
+            await self._around.forks.run(partial(undo, self._blueprint), limits.CLEANUP_SECONDS)
+
+    async def _restore(self, limit: Limit) -> None:
+        with self._around.reaper.expecting:
+            with self.members.starting(self.init):
+                make = partial(making.restore, self._blueprint, self.init, self._checkpoint)
+                self._take_init(*await self._open(make, limit, making.end_commands))
+                self._running(self.init, happenings.Started(self.id, self.init.pid))
+            self._adopt(self.init)
+
+    async def _delete_from_runtime(self, limit: Limit) -> Exit:
         self._memory.end()
+        delete = partial(self._run, partial(making.delete, self._blueprint), limit)
         if self.init.state is State.CREATED:
-            self.members.forget_init(partial(self._runtime.delete, self.id))
-            self._drain(self.init)
+            with self.members.forgetting_init():
+                await delete()
+            await self._drain(self.init)
             return NO_EXIT
-        self._drain(self.init)
-        self._runtime.delete(self.id)
+        await self._drain(self.init)
+        await delete()
         return self.init.exit
 
-    def _check(self, verb: Verb) -> None:
-        with self.members.lock:
-            self.init.check(verb)
+    def _take_init(self, made: Mapping[str, Any], handed: Handed) -> None:
+        self._take(self.init, made, handed)
+        self._cgroup = Cgroup(made["cgroup"])
+        if made["watch"]:
+            descriptor, figures = made["watch"]
+            self._memory.begin(OomWatch(self._cgroup, handed[descriptor], figures))
 
-    def _create_init(self, undo: ExitStack) -> None:
-        self._make_init(partial(self._runtime.create, self.id), undo)
-
-    def _make_init(self, make: Callable[[str, Mapping[int, int], str], None], undo: ExitStack) -> None:
-        """Have the runtime make init, by `make` of pid file, streams and console, and connect it."""
-        io = self._make_io(self.init.stdio, self.id)
-        undo.callback(io.close)
-        pid_file = f"{self.bundle}/{files.INIT_PID_FILE}"
-        creating = f"{self.bundle}/{files.CREATING_FILE}"
-        try:
-            files.write_private(creating, b"")
-            make(pid_file, io.descriptors, io.console_socket)
-        finally:
-            io.release()
-            files.remove(creating)
-        undo.callback(self._undo_create)
-        self.init.pid = files.read_pid(pid_file)
-        self._find_cgroup(undo)
-        io.begin()
-        self.init.io = io
-
-    def _find_cgroup(self, undo: ExitStack) -> None:
-        """Remember it while init has not run: later init may have moved itself."""
-        try:
-            self._cgroup = cgroup_of(self.init.pid)
-        except OSError as error:
-            log.warning("the cgroup of container %s was not found: %s", self.id, error)
-            return
-        self._memory.begin(self._cgroup)
-        undo.callback(self._memory.end)
-
-    def _undo_create(self) -> None:
-        if self.init.pid:
-            self._undo_process(self.init.pid)
-        try:
-            with limits.within(limits.CLEANUP_SECONDS):
-                self._runtime.delete(self.id, force=True)
-        except SupervisorError as error:
-            log.error("container %s, whose creation failed, could not be removed: %s", self.id, error)
-
-    def _make_io(self, stdio: StdioPaths, process_id: str) -> ProcessIO:
-        try:
-            return self._io.make(stdio, process_id)
-        except SupervisorError as error:
-            raise type(error)(f"failed to create init process I/O: {error}") from error
-
-    def _run_exec(self, process: Process) -> None:
-        spec_file = files.exec_file(self.bundle, process.exec_id, "json")
-        pid_file = files.exec_file(self.bundle, process.exec_id, "pid")
-        with ExitStack() as undo:
-            io = self._make_io(process.stdio, process.exec_id)
-            undo.callback(io.close)
-            try:
-                _write_exec(process, spec_file)
-                self._runtime.exec(self.id, spec_file, pid_file, io.descriptors, io.console_socket)
-            finally:
-                io.release()
-                files.remove(spec_file)
-            process.pid = files.read_pid(pid_file)
-            undo.callback(self._undo_process, process.pid)
-            io.begin()
-            process.io = io
-            undo.pop_all()
-
-    def _undo_process(self, pid: int) -> None:
-        self._around.reaper.claim(pid, _nobody_asks)
-        self._around.reaper.kill(pid, signal.SIGKILL)
+    def _take(self, process: Process, made: Mapping[str, Any], handed: Handed) -> None:
+        """Take over what a child has made of a process."""
+        process.pid = made["pid"]
+        wiring = Wiring(*made["wiring"]).renumbered(handed)
+        around = self._around
+        process.io = io_for(wiring, around.loop, around.reaper, around.forks, drops=self._drops)
 
     def _running(self, process: Process, told: happenings.Happening) -> None:
-        with self.members.lock:
-            process.state = State.RUNNING
-            self._around.tell(told)
+        process.state = State.RUNNING
+        self._around.tell(told)
 
     def _adopt(self, process: Process) -> None:
         """Have the end of a process that the runtime left to us told; within `expecting`."""
         self._around.reaper.claim(process.pid, partial(self._ended, process))
 
     def _ended(self, process: Process, exit_: Exit) -> None:
-        self._around.loop.call(process.io.process_ended)
+        process.io.process_ended()
         self._memory.look()
         self.members.reaped(process, exit_)
         if process is self.init and self._must_clear():
-            threading.Thread(target=self._clear_and_record, name="exit", daemon=True).start()
+            begin(self._clear_and_record())
         else:
             self.members.record(process)
 
@@ -324,23 +292,26 @@ class Container:
         """Whether the end of init leaves something to the runtime: processes that live on, or a freezer."""
         return not self._private_pids or self.init.state in (State.PAUSING, State.PAUSED)
 
-    def _clear_and_record(self) -> None:
+    async def _clear_and_record(self) -> None:
         if self.init.state in (State.PAUSING, State.PAUSED):
-            self._attempt(partial(self._runtime.resume, self.id))
+            await self._attempt(lambda: self._runtime().resume(self.id))
         if not self._private_pids:
-            self._attempt(partial(self._runtime.kill, self.id, signal.SIGKILL, everything=True))
+            await self._attempt(lambda: self._runtime().kill(self.id, signal.SIGKILL, everything=True))
         self.members.record(self.init)
 
-    def _attempt(self, action: Callable[[], None]) -> None:
+    async def _attempt(self, action: Callable[[], None]) -> None:
         try:
-            with suppress(NotFound), limits.within(limits.CLEANUP_SECONDS):
-                action()
+            with suppress(NotFound):
+                await self._run(action, limits.CLEANUP_SECONDS)
         except SupervisorError as error:
             log.warning("after the end of init of container %s: %s", self.id, error)
 
-    def _kill_init(self, signal_number: int, *, everything: bool) -> None:
+    async def _kill_init(self, signal_number: int, limit: Limit, *, everything: bool) -> None:
+        def kill() -> None:
+            self._runtime().kill(self.id, signal_number, everything=everything)
+
         try:
-            self._runtime.kill(self.id, signal_number, everything=everything)
+            await self._run(kill, limit)
         except DeadlineExceeded:
             # A runtime that hangs is no reason why a container should not come to its end.
             if signal_number != signal.SIGKILL or not self._around.reaper.kill(self.init.pid, signal_number):
@@ -355,21 +326,9 @@ class Container:
         if not alive:
             raise NotFound("process already finished")
 
-    def _drain(self, process: Process) -> None:
-        if not process.io.drained(DRAIN_SECONDS):
+    async def _drain(self, process: Process) -> None:
+        if not await process.io.drained(DRAIN_SECONDS):
             log.warning("output of %s was not read to its end, the rest is lost", process.exec_id or self.id)
-
-
-def _nobody_asks(_exit: Exit) -> None:
-    """For the end of a process whose start was undone."""
-
-
-def _write_exec(process: Process, path: str) -> None:
-    try:
-        files.write_private(path, process.spec)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise SupervisorError(f"write the process of exec {process.exec_id} to {path}: {reason}") from error
 
 
 def _with_terminal(spec: bytes, terminal: bool) -> bytes:

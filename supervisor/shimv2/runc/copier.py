@@ -11,22 +11,19 @@ A sink that stays full stops the process that writes, which is the rule of pipes
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import select
 import stat
 import time
 from collections.abc import Callable
 from enum import Enum
-from threading import Timer
 
-from supervisor.shimv2.runc.loop import READ, WRITE, Loop
+from supervisor.shimv2.runc import log
+from supervisor.shimv2.runc.loop import READ, WRITE, Loop, Timer
 
 BURST = 64
 CHUNK = 64 << 10
 PATIENCE = 1.0
-
-log = logging.getLogger(__name__)
 
 
 class Moved(Enum):
@@ -97,9 +94,7 @@ class Copier:
                 self._look_again_in(PATIENCE)
 
     def _look_again_in(self, seconds: float) -> None:
-        self._timer = Timer(seconds, self._loop.call, (self._time_up,))
-        self._timer.daemon = True
-        self._timer.start()
+        self._timer = self._loop.after(seconds, self._time_up)
 
     def _time_up(self) -> None:
         self._timer = None

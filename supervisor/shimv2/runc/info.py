@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from supervisor.api.types.introspection_pb2 import RuntimeInfo, RuntimeVersion
 from supervisor.errors import InvalidArgument, SupervisorError
-from supervisor.shimv2.runc.messages import options_of
+from supervisor.shimv2.runc.messages import options_in
 
 NAME = "io.containerd.oci.v2"
 _DISTRIBUTION = "container-supervisor"
@@ -26,7 +26,7 @@ def version() -> None:
 def info() -> None:
     """Print an encoded RuntimeInfo; runtime options may come on stdin."""
     sent = _read_options()
-    binary = options_of(sent.type_url, sent.value).runtime_binary()
+    binary = options_in(sent.SerializeToString()).runtime_binary()
     message = RuntimeInfo(name=NAME, version=RuntimeVersion(version=metadata.version(_DISTRIBUTION)))
     if sent.type_url:
         message.options.CopyFrom(sent)

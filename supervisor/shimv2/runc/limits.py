@@ -1,12 +1,11 @@
 """How long the runtime's commands may take on behalf of the present call (contract: tasks 7.1).
 
-Each call is worked on in a thread of its own, so its limit belongs to the thread. What has to be
+Each call is worked on in a child of its own, so its limit belongs to the process. What has to be
 done although a call has used up its time, undoing it for example, is given a limit of its own.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,24 +14,23 @@ CLEANUP_SECONDS = 5.0
 
 _SHARE, _MOST_SPARED = 0.1, 1.0  # of a call's time, seconds: for the answer to arrive within it
 
-_present = threading.local()
+_until: float | None = None
 
 
 @contextmanager
 def within(seconds: float | None) -> Iterator[None]:
-    """Let commands that this thread runs in the body take so long in all; None for no limit."""
-    before = getattr(_present, "until", None)
-    _present.until = None if seconds is None else time.monotonic() + seconds
+    """Let commands that are run in the body take so long in all; None for no limit."""
+    global _until
+    before, _until = _until, None if seconds is None else time.monotonic() + seconds
     try:
         yield
     finally:
-        _present.until = before
+        _until = before
 
 
 def remaining() -> float | None:
-    """Seconds left to this thread, never below zero; None without a limit."""
-    until = getattr(_present, "until", None)
-    return None if until is None else max(0.0, until - time.monotonic())
+    """Seconds left, never below zero; None without a limit."""
+    return None if _until is None else max(0.0, _until - time.monotonic())
 
 
 def ahead_of(deadline: float | None) -> float | None:

@@ -2,26 +2,25 @@
 
 The program gets the read ends of the container's pipes as descriptors 3 and 4 and says on 5 that it
 is ready: by a byte, or, in the first version of the protocol, also by closing it. No byte passes
-through this process.
+through the shim, unless there is a terminal. The child that starts the program ends soon: then the shim,
+the nearest subreaper, has it for a child (man 2 prctl, PR_SET_CHILD_SUBREAPER).
 """
 
 from __future__ import annotations
 
 import os
 import select
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from supervisor.errors import SupervisorError
+from supervisor.shimv2.runc.console import Terminal
 from supervisor.shimv2.runc.endpoints import Descriptors
-from supervisor.shimv2.runc.loop import Loop
-from supervisor.shimv2.runc.reaper import Child, Reaper
-from supervisor.shimv2.runc.stdio import STDERR, STDOUT, ProcessIO, StdioPaths
-from supervisor.shimv2.runc.terminal import TerminalIO
+from supervisor.shimv2.runc.plumbing import Plumbing
+from supervisor.shimv2.runc.spawn import Child, spawn
+from supervisor.shimv2.runc.wiring import STDERR, STDOUT, Line, StdioPaths, Wiring
 
 READY_SECONDS = 60.0
-STOP_SECONDS = 12.0
 
 _STDOUT_END, _STDERR_END, _READY_END = 3, 4, 5
 
@@ -56,93 +55,101 @@ class LoggerCommand:
 class Logger:
     """A running logging program; `stdout` and `stderr` are the ends to write to."""
 
-    def __init__(self, command: LoggerCommand, reaper: Reaper) -> None:
+    def __init__(self, command: LoggerCommand) -> None:
         self._owned = Descriptors()
         try:
             out, self.stdout = self._owned.pipe()
             err, self.stderr = self._owned.pipe()
             ready, said_by = self._owned.pipe()
-            ends = {_STDOUT_END: out, _STDERR_END: err, _READY_END: said_by}
-            self._child = self._start(command, reaper, ends)
+            self._child = _start(command, {_STDOUT_END: out, _STDERR_END: err, _READY_END: said_by})
             self._owned.close(said_by)
             self._await_ready(command, ready)
         except BaseException:
             self._owned.close_all()
             raise
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._child.pid
+
     def release(self) -> None:
         """Close our write ends, so that the program sees the end of the container's output."""
         self._owned.close(self.stdout, self.stderr)
 
     def stop(self) -> None:
-        """End the program, which has some time to write what it has read."""
+        """Kill the program, of a container that came to nothing."""
         self._owned.close_all()
-        _end(self._child)
-
-    def _start(self, command: LoggerCommand, reaper: Reaper, descriptors: Mapping[int, int]) -> Child:
-        argv = command.argv()
-        try:
-            return reaper.spawn(argv, env=command.env(), descriptors=descriptors)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise SupervisorError(f"failed to start binary process: {argv[0]}: {reason}") from error
+        self._child.kill_group()
 
     def _await_ready(self, command: LoggerCommand, ready: int) -> None:
         poller = select.poll()
         poller.register(ready, select.POLLIN)
         said = os.read(ready, 1) if poller.poll(READY_SECONDS * 1000) else None
         if said is None or (not said and command.must_say_ready):
-            _end(self._child)
+            self._child.kill_group()
             raise SupervisorError(f"logging binary did not call ready: {command.uri}")
 
 
-def _end(child: Child) -> None:
-    child.kill(signal.SIGTERM)
-    if child.wait(STOP_SECONDS) is None:
-        child.kill(signal.SIGKILL)
-        child.wait()
+def _start(command: LoggerCommand, descriptors: Mapping[int, int]) -> Child:
+    argv = command.argv()
+    try:
+        return spawn(argv, env=command.env(), descriptors=descriptors)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SupervisorError(f"failed to start binary process: {argv[0]}: {reason}") from error
 
 
-class LoggerIO(ProcessIO):
+class LoggerPipes(Plumbing):
     """The container writes straight into the program's pipes; it has no input."""
 
-    def __init__(self, command: LoggerCommand, reaper: Reaper) -> None:
-        self._logger = Logger(command, reaper)
+    def __init__(self, command: LoggerCommand) -> None:
+        super().__init__()
+        self._logger = Logger(command)
 
     @property
     def descriptors(self) -> Mapping[int, int]:
-        """As ProcessIO."""
+        """As Plumbing."""
         return {STDOUT: self._logger.stdout, STDERR: self._logger.stderr}
 
     def release(self) -> None:
-        """As ProcessIO."""
+        """As Plumbing."""
         self._logger.release()
 
+    def connect(self) -> Wiring:
+        """As Plumbing."""
+        return Wiring(logger=self._logger.pid)
+
     def close(self) -> None:
-        """As ProcessIO; waits for the program."""
+        """As Plumbing."""
         self._logger.stop()
 
 
-class LoggedTerminalIO(TerminalIO):
+class LoggedTerminal(Terminal):
     """A terminal whose output is copied into the program's first pipe."""
 
-    def __init__(self, loop: Loop, paths: StdioPaths, command: LoggerCommand, reaper: Reaper) -> None:
-        super().__init__(loop, paths)
+    def __init__(self, paths: StdioPaths, command: LoggerCommand) -> None:
+        super().__init__(paths)
         try:
-            self._logger = Logger(command, reaper)
+            self._logger = Logger(command)
         except BaseException:
             super().close()
             raise
 
+    def connect(self) -> Wiring:
+        """As Plumbing."""
+        wiring = super().connect()
+        return Wiring(wiring.stdin, wiring.outputs, terminal=True, logger=self._logger.pid)
+
     def close(self) -> None:
-        """As ProcessIO; waits for the program."""
+        """As Plumbing."""
         super().close()
         self._logger.stop()
 
     def _check(self, paths: StdioPaths) -> None:
         """The path is the program's, which is found missing when it is started."""
 
-    def _open_sink(self, until: float) -> tuple[int, ...]:
+    def _sink(self, until: float) -> Line:
         sink = self.owned.add(os.dup(self._logger.stdout))
         os.set_blocking(sink, False)
         self._logger.release()

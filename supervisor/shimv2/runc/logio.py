@@ -1,29 +1,88 @@
 """Output into a log that is rotated and never stops the container (no counterpart in containerd).
 
-The loop reads the container's pipes and hands the bytes to the log's writer, which waits for the disk
-in a thread of its own. Imported when a client asks for such a log.
+A child of the shim reads the container's pipes and hands the bytes to the log's writer, which waits for
+the disk in a thread: so whatever the disk does, it does not do to the shim. Should the child be killed,
+the pipes are still held, and another one goes on. Imported when a client asks for such a log.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from supervisor.errors import SupervisorError
+from supervisor.shimv2.runc import log
 from supervisor.shimv2.runc.copier import CHUNK, Copier, Moved
-from supervisor.shimv2.runc.logoptions import LogOptions
-from supervisor.shimv2.runc.logwriter import LogWriter
+from supervisor.shimv2.runc.forks import Fork, Forks
+from supervisor.shimv2.runc.logoptions import LogOptions, log_options
 from supervisor.shimv2.runc.loop import Loop
-from supervisor.shimv2.runc.stdio import PipeIO, StdioPaths
+from supervisor.shimv2.runc.stdio import CopiedIO
+from supervisor.shimv2.runc.wiring import Line, Wiring
+
+AGAIN_SECONDS = 1.0
+"""Until a writer that was killed is replaced."""
+
+
+class LogIO(CopiedIO):
+    """Both outputs into one log; the input as with CopiedIO."""
+
+    def __init__(self, loop: Loop, wiring: Wiring, forks: Forks) -> None:
+        self._forks = forks
+        self._uri = wiring.log
+        self._sources = [line[0] for line in wiring.outputs]
+        self._writer: Fork | None = None
+        self._closing = False
+        super().__init__(loop, wiring)
+
+    def begin(self) -> None:
+        """As CopiedIO."""
+        self._write()
+        super().begin()
+
+    def copiers(self, wiring: Wiring) -> list[Copier]:
+        """As CopiedIO: the outputs are the writer's."""
+        return [self.input(wiring.stdin)] if wiring.stdin else []
+
+    def close(self) -> None:
+        """As CopiedIO; a writer that still waits for the disk gives up."""
+        self._closing = True
+        if self._writer is not None:
+            self._writer.kill(signal.SIGTERM)
+        super().close()
+
+    async def ended(self) -> None:
+        """As ProcessIO."""
+        if self._writer is not None:
+            await self.loop.settled(self._writer.answered, AGAIN_SECONDS)
+            self._writer.kill()
+
+    def _write(self) -> None:
+        if self._closing:
+            return
+        self._writer = self._forks.start(partial(write_log, self._uri, self._sources), self._sources)
+        self._writer.answered.then(lambda done: self._written(done.result))
+
+    def _written(self, result: Callable[[], object]) -> None:
+        try:
+            result()
+        except SupervisorError as error:
+            log.error("the log %s is not written, trying again: %s", self._uri, error)
+            self.loop.after(AGAIN_SECONDS, self._write)
+        else:
+            self.owned.close(*self._sources)
+            self.settle_drained()
 
 
 class LogCopier(Copier):
     """From a pipe to the writer."""
 
-    def __init__(self, loop: Loop, source: int, writer: LogWriter, ended: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: Loop, source: int, offer: Callable[[bytes], bool], ended: Callable[[], None]
+    ) -> None:
         super().__init__(loop, source, -1, ended)
-        self._writer = writer
+        self._offer = offer
         self._refused = b""
 
     def resume(self) -> None:
@@ -39,7 +98,7 @@ class LogCopier(Copier):
             return Moved.SOURCE_EMPTY
         if not data:
             return Moved.ENDED
-        taken = self._writer.offer(data)
+        taken = self._offer(data)
         self._refused = b"" if taken else data
         return Moved.SOME if taken else Moved.SINK_FULL
 
@@ -48,50 +107,45 @@ class LogCopier(Copier):
         self._watch(None, 0)
 
 
-class LogIO(PipeIO):
-    """Both outputs into one log; the input as with PipeIO."""
+def check_log(uri: str) -> None:
+    """Make the log, or find out why that cannot be; raises SupervisorError."""
+    from supervisor.shimv2.runc.logfile import LogFile
 
-    def __init__(self, loop: Loop, paths: StdioPaths, owner: tuple[int, int], options: LogOptions) -> None:
-        self._options = options
-        self._writer: LogWriter | None = None
-        self._readers: list[LogCopier] = []
-        super().__init__(loop, StdioPaths(paths.stdin, options.path, options.path), owner)
+    options = _options(uri)
+    try:
+        LogFile(options).close()
+    except OSError as error:
+        raise SupervisorError(f"open {options.path}: {(error.strerror or '').lower()}") from error
 
-    def begin(self) -> None:
-        """As ProcessIO."""
-        try:
-            self._writer = LogWriter(
-                self._options, has_room=partial(self.loop.call, self._resume), ended=self._drained.set
-            )
-        except OSError as error:
-            raise SupervisorError(f"open {self._options.path}: {(error.strerror or '').lower()}") from error
-        super().begin()
 
-    def output_ended(self, *descriptors: int) -> None:
-        """As CopiedIO, but what is drained is the writer."""
-        self.owned.close(*descriptors)
-        self._outputs_open -= 1
-        if not self._outputs_open and self._writer is not None:
-            self._writer.finish()
+def write_log(uri: str, sources: Sequence[int]) -> tuple[None, Line]:
+    """Write what comes from pipes until they have ended and all is on disk; SIGTERM ends that early."""
+    from supervisor.shimv2.runc.logwriter import LogWriter
 
-    def _give_up(self) -> None:
-        if self._writer is not None:
-            self._writer.give_up()
-        super()._give_up()
+    loop = Loop().open()
+    copiers: list[LogCopier] = []
 
-    def _check(self, path: str) -> None:
-        if path == self._paths.stdin:
-            super()._check(path)
+    def resume() -> None:
+        for copier in copiers:
+            copier.resume()
 
-    def _open_sink(self, path: str, until: float) -> tuple[int, ...]:
-        return ()
+    writer = LogWriter(_options(uri), has_room=partial(loop.call, resume), ended=loop.stop)
+    loop.handle_signals({signal.SIGTERM: writer.give_up})
+    running = list(sources)
 
-    def _output(self, source: int, sink_and_keepers: tuple[int, ...]) -> Copier:
-        assert self._writer is not None
-        ended = partial(self.output_ended, source)
-        self._readers.append(LogCopier(self.loop, source, self._writer, ended))
-        return self._readers[-1]
+    def ended(source: int) -> None:
+        running.remove(source)
+        if not running:
+            writer.finish()
 
-    def _resume(self) -> None:
-        for reader in self._readers:
-            reader.resume()
+    copiers += [LogCopier(loop, source, writer.offer, partial(ended, source)) for source in sources]
+    for copier in copiers:
+        copier.start()
+    loop.run()
+    return None, ()
+
+
+def _options(uri: str) -> LogOptions:
+    options = log_options(uri)
+    assert options is not None, uri
+    return options

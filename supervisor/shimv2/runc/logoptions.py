@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from supervisor.errors import InvalidArgument
-from supervisor.shimv2.runc.stdio import file_path
+from supervisor.shimv2.runc.plumbing import file_path
 
 KNOWN = ("buffer-size", "index", "overflow", "rotate-count", "rotate-size")
 

@@ -1,4 +1,4 @@
-"""The thread that writes a log, and what waits for it (no counterpart in containerd).
+"""The thread that writes a log, in a process of the log's own (no counterpart in containerd).
 
 Whatever the disk does, it does to this thread. It tries again until a write succeeds; meanwhile what
 comes is kept up to a bound, and beyond that refused or dropped. What is dropped is counted in its
@@ -7,7 +7,6 @@ place in the queue, and becomes a line of the log there.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,12 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from supervisor.model.instant import Nanoseconds, format_rfc3339, now
+from supervisor.shimv2.runc import log
 from supervisor.shimv2.runc.logfile import LogFile
 from supervisor.shimv2.runc.logoptions import LogOptions
 
 _PAUSE = 0.2  # seconds between attempts
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)

@@ -7,8 +7,7 @@ told of it, may have to wait: for its own start to be told, and for the last exe
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from supervisor.errors import AlreadyExists, FailedPrecondition, NotFound, SupervisorError
@@ -19,11 +18,24 @@ from supervisor.shimv2.runc.reaper import Exit
 _FROZEN = (State.PAUSING, State.PAUSED)
 
 
+class Starting:
+    """The context of one start."""
+
+    def __init__(self, members: Members, process: Process) -> None:
+        self._members = members
+        self._process = process
+
+    def __enter__(self) -> None:
+        self._process.starting = True
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._members.started(self._process, failed=kind is not None)
+
+
 class Members:
-    """Init and the execs of a container. `lock` guards all their states and is held for an instant only."""
+    """Init and the execs of a container."""
 
     def __init__(self, container: str, init: Process, tell: Tell) -> None:
-        self.lock = threading.RLock()
         self.init = init
         self._container = container
         self._tell = tell
@@ -40,23 +52,20 @@ class Members:
 
     def add(self, process: Process) -> None:
         """Take in an exec that is yet to be started; raises AlreadyExists."""
-        with self.lock:
-            self.init.check(Verb.EXEC)
-            if process.exec_id in self._execs:
-                raise AlreadyExists(f"id {process.exec_id}")
-            self._execs[process.exec_id] = process
+        self.init.check(Verb.EXEC)
+        if process.exec_id in self._execs:
+            raise AlreadyExists(f"id {process.exec_id}")
+        self._execs[process.exec_id] = process
 
     def remove(self, process: Process) -> None:
         """Forget an exec."""
-        with self.lock:
-            process.state = State.DELETED
-            self._execs.pop(process.exec_id, None)
-            self._wake_unstarted(process)
+        process.state = State.DELETED
+        self._execs.pop(process.exec_id, None)
+        self._wake_unstarted(process)
 
     def execs(self) -> list[Process]:
         """Every exec that is known."""
-        with self.lock:
-            return list(self._execs.values())
+        return list(self._execs.values())
 
     def exec_ids_by_pid(self) -> dict[int, str]:
         """Which of the host's pids are execs that run."""
@@ -64,70 +73,60 @@ class Members:
 
     def shown_state(self, process: Process) -> State:
         """A process's state as it is answered: one that runs in a frozen container is frozen."""
-        with self.lock:
-            frozen = self.init.state in _FROZEN and process.state is State.RUNNING
-            return self.init.state if frozen else process.state
+        frozen = self.init.state in _FROZEN and process.state is State.RUNNING
+        return self.init.state if frozen else process.state
 
-    @contextmanager
-    def starting(self, process: Process) -> Iterator[None]:
+    def starting(self, process: Process) -> Starting:
         """Around a start: its end, should it come, is not told before the body is left."""
-        with self.lock:
-            process.check(Verb.START)
-            if process.exited.done():
-                raise FailedPrecondition(f"the start of {process.exec_id} has failed before; delete it")
-            if process is not self.init and self.init.reaped is not None:
-                raise FailedPrecondition("container ID init process is not running")
-            process.starting = True
-        try:
-            yield
-        except BaseException:
-            with self.lock:
-                self._wake_unstarted(process)
-            raise
-        finally:
-            with self.lock:
-                process.starting = False
-                self.record(process)
-                self.record(self.init)
+        process.check(Verb.START)
+        if process.exited.done():
+            raise FailedPrecondition(f"the start of {process.exec_id} has failed before; delete it")
+        if process is not self.init and self.init.reaped is not None:
+            raise FailedPrecondition("container ID init process is not running")
+        return Starting(self, process)
+
+    def started(self, process: Process, *, failed: bool) -> None:
+        """Note the end of a start; those who wait for an exec that will never run learn so."""
+        if failed:
+            self._wake_unstarted(process)
+        process.starting = False
+        self.record(process)
+        self.record(self.init)
 
     def reaped(self, process: Process, exit_: Exit) -> None:
         """Note what the kernel told of a process."""
-        with self.lock:
-            process.reaped = exit_
+        process.reaped = exit_
 
     def record(self, process: Process) -> None:
         """Make a process's end known, if there is one that may be known now."""
-        with self.lock:
-            if process.reaped is None or process.starting or process.exited.done():
-                return
-            if process is self.init and any(one.live for one in self._execs.values()):
-                return
-            if process.state is not State.DELETED:
-                process.state = State.STOPPED
-            process.exited.set_result(process.reaped)
-            if not process.forgotten:
-                name = process.exec_id or self._container
-                self._tell(Exited(self._container, name, process.pid, process.reaped))
+        if process.reaped is None or process.starting or process.exited.done():
+            return
+        if process is self.init and any(one.live for one in self._execs.values()):
+            return
+        if process.state is not State.DELETED:
+            process.state = State.STOPPED
+        process.exited.settle(process.reaped)
+        if not process.forgotten:
+            name = process.exec_id or self._container
+            self._tell(Exited(self._container, name, process.pid, process.reaped))
         self.record(self.init)
 
     def move(self, process: Process, before: State, after: State) -> None:
         """Change a state, unless an end has changed it meanwhile."""
-        with self.lock:
-            if process.state is before:
-                process.state = after
+        if process.state is before:
+            process.state = after
 
-    def forget_init(self, delete: Callable[[], None]) -> None:
-        """Delete a container that was never started: the end of its init is nobody's news."""
-        with self.lock:
-            self.init.forgotten = True
+    @contextmanager
+    def forgetting_init(self) -> Iterator[None]:
+        """Around the deletion of a container that was never started: its init's end is nobody's news."""
+        self.init.forgotten = True
         try:
-            delete()
+            yield
         except SupervisorError:
-            with self.lock:
-                self.init.forgotten = False
+            self.init.forgotten = False
             raise
 
     def _wake_unstarted(self, process: Process) -> None:
         """Those who wait for an exec that will never run learn so; init stays created and can end yet."""
         if process is not self.init and not process.exited.done() and process.reaped is None:
-            process.exited.set_result(NO_EXIT)
+            process.exited.settle(NO_EXIT)

@@ -6,70 +6,55 @@ for: who reads the events in order knows of an end whether it was for want of me
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
-
-from supervisor.kernel.cgroup import Cgroup
 from supervisor.kernel.oom import OomWatch
 from supervisor.shimv2.runc.happenings import OutOfMemory, Tell
-from supervisor.shimv2.runc.loop import READ, Loop
+from supervisor.shimv2.runc.loop import READ, Loop, Timer
 
 # How long a kill may follow the warning of it; should it take longer, the process's end makes us look.
 _LOOKS, _PAUSE = 10, 0.02  # times, seconds
 
-log = logging.getLogger(__name__)
-
 
 class MemoryTeller:
-    """Tells of each time, from `begin` to `end`; any method may be called from any thread."""
+    """Tells of each time, from `begin` to `end`."""
 
     def __init__(self, container: str, loop: Loop, tell: Tell) -> None:
         self._container = container
         self._loop = loop
         self._tell = tell
-        self._lock = threading.Lock()
         self._watch: OomWatch | None = None
-        self._looking = False
+        self._looks_left = 0
+        self._timer: Timer | None = None
 
-    def begin(self, cgroup: Cgroup) -> None:
-        """Watch a cgroup. A host that does not tell is no reason to do without the container."""
-        try:
-            self._watch = OomWatch(cgroup)
-        except OSError as error:
-            log.warning("kills for want of memory in %s will not be told: %s", self._container, error)
-        else:
-            self._loop.call(self._listen)
+    def begin(self, watch: OomWatch) -> None:
+        """Watch a cgroup."""
+        self._watch = watch
+        self._loop.watch(watch.descriptor, READ, self._woken)
 
     def look(self) -> None:
         """Tell what there is to tell now."""
-        with self._lock:
-            if self._watch is not None and self._watch.happened():
-                self._tell(OutOfMemory(self._container))
+        if self._watch is not None and self._watch.happened():
+            self._tell(OutOfMemory(self._container))
 
     def end(self) -> None:
         """Stop watching."""
-        self._loop.call(self._stop)
-
-    def _listen(self) -> None:
         if self._watch is not None:
-            self._loop.watch(self._watch.descriptor, READ, self._woken)
+            self._loop.forget(self._watch.descriptor)
+            self._watch.close()
+            self._watch = None
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _woken(self, _mask: int) -> None:
         self.look()
-        if not self._looking and self._watch is not None and self._watch.is_early:
-            self._looking = True
-            threading.Thread(target=self._look_on, name="memory", daemon=True).start()
+        if self._watch is not None and self._watch.is_early and not self._looks_left:
+            self._looks_left = _LOOKS
+            self._look_again()
+
+    def _look_again(self) -> None:
+        self._timer = self._loop.after(_PAUSE, self._look_on)
 
     def _look_on(self) -> None:
-        for _ in range(_LOOKS):
-            time.sleep(_PAUSE)
-            self.look()
-        self._looking = False
-
-    def _stop(self) -> None:
-        with self._lock:
-            watch, self._watch = self._watch, None
-        if watch is not None:
-            self._loop.forget(watch.descriptor)
-            watch.close()
+        self.look()
+        self._looks_left -= 1
+        if self._looks_left:
+            self._look_again()

@@ -1,154 +1,71 @@
-"""From what the shim knows to protobuf messages and back (containerd: api/runtime/task, api/events)."""
+"""From what a request holds to what the shim works with (containerd: api/runtime/task)."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from supervisor.api.events import task_pb2 as events
-from supervisor.api.runtime.task.v2 import shim_pb2 as task
-from supervisor.api.types import mount_pb2
-from supervisor.api.types.runc.options import oci_pb2
-from supervisor.api.types.task import task_pb2 as types
 from supervisor.errors import InvalidArgument
-from supervisor.model.instant import SECOND, Nanoseconds
 from supervisor.model.mount import Mount
-from supervisor.shimv2.runc import happenings
-from supervisor.shimv2.runc.happenings import Happening
+from supervisor.shimv2.runc import log
+from supervisor.shimv2.runc.layouts import MOUNT, OPTIONS, OPTIONS_NAME
 from supervisor.shimv2.runc.options import Options
-from supervisor.shimv2.runc.process import State
-from supervisor.shimv2.runc.stdio import StdioPaths
-
-STATUS = {
-    State.CREATED: types.CREATED,
-    State.RUNNING: types.RUNNING,
-    State.PAUSING: types.PAUSING,
-    State.PAUSED: types.PAUSED,
-    State.STOPPED: types.STOPPED,
-    State.DELETED: types.STOPPED,
-}
-
-log = logging.getLogger(__name__)
-
-
-def timestamp(instant: Nanoseconds) -> Timestamp:
-    """An instant as a Timestamp, all nine digits kept."""
-    seconds, nanos = divmod(instant, SECOND)
-    return Timestamp(seconds=seconds, nanos=nanos)
-
-
-def pack(message: Message) -> AnyMessage:
-    """A message as Any under its bare name, without the prefix that protobuf's own Pack adds."""
-    return AnyMessage(type_url=message.DESCRIPTOR.full_name, value=message.SerializeToString())
+from supervisor.shimv2.runc.wiring import StdioPaths
+from supervisor.ttrpc.protobuf import ANY, Fields, Layout
 
 
 def options_in(encoded: bytes) -> Options:
-    """The runc options in an encoded Any, as older daemons write them on stdin."""
-    try:
-        sent = AnyMessage.FromString(encoded)
-    except DecodeError as error:
-        raise InvalidArgument(f"the runtime options cannot be read: {error}") from error
-    return options_of(sent.type_url, sent.value)
+    """The runc options in an encoded Any; those of other runtimes have nothing to say to this shim.
 
-
-def options_of(type_url: str, value: bytes) -> Options:
-    """The runc options in a request; those of other runtimes have nothing to say to this shim."""
-    if not type_url:
-        return Options()
-    if type_url.rpartition("/")[2] != oci_pb2.Options.DESCRIPTOR.full_name:
-        log.warning("options of type %s are not known here and are not followed", type_url)
-        return Options()
+    So they are in a request, and so older daemons write them on stdin. Raises InvalidArgument.
+    """
     try:
-        message = oci_pb2.Options.FromString(value)
-    except DecodeError as error:
+        sent = ANY.FromString(encoded)
+        type_url = sent.text("type_url")
+        if not type_url:
+            return Options()
+        if type_url.rpartition("/")[2] != OPTIONS_NAME:
+            log.warning("options of type %s are not known here and are not followed", type_url)
+            return Options()
+        fields = OPTIONS.FromString(sent.data("value"))
+    except ValueError as error:
         raise InvalidArgument(f"the runtime options cannot be read: {error}") from error
     return Options(
-        no_pivot_root=message.no_pivot_root,
-        no_new_keyring=message.no_new_keyring,
-        shim_cgroup=message.shim_cgroup,
-        io_uid=message.io_uid,
-        io_gid=message.io_gid,
-        binary_name=message.binary_name,
-        root=message.root,
-        systemd_cgroup=message.systemd_cgroup,
-        criu_work_path=message.criu_work_path,
+        no_pivot_root=fields.flag("no_pivot_root"),
+        no_new_keyring=fields.flag("no_new_keyring"),
+        shim_cgroup=fields.text("shim_cgroup"),
+        io_uid=fields.number("io_uid"),
+        io_gid=fields.number("io_gid"),
+        binary_name=fields.text("binary_name"),
+        root=fields.text("root"),
+        systemd_cgroup=fields.flag("systemd_cgroup"),
+        criu_work_path=fields.text("criu_work_path"),
     )
 
 
-def mounts_of(sent: Iterable[mount_pb2.Mount]) -> list[Mount]:
-    """The mounts in a request."""
-    return [Mount(one.type, one.source, tuple(one.options), one.target) for one in sent]
+def mounts_in(rootfs: Iterable[bytes]) -> list[Mount]:
+    """The mounts of a Create."""
+    mounts = []
+    for encoded in rootfs:
+        sent = _decoded(MOUNT, encoded)
+        options = tuple(option.decode() for option in sent.each("options"))
+        mounts.append(Mount(sent.text("type"), sent.text("source"), options, sent.text("target")))
+    return mounts
 
 
-def stdio_of(request: task.CreateTaskRequest | task.ExecProcessRequest) -> StdioPaths:
-    """The streams in a request."""
-    return StdioPaths(request.stdin, request.stdout, request.stderr, request.terminal)
-
-
-def topic_and_event(happening: Happening) -> tuple[str, Message]:
-    """The event that tells of a happening, and its topic."""
-    match happening:
-        case happenings.Created():
-            return "/tasks/create", _created(happening)
-        case happenings.Started(container, pid):
-            return "/tasks/start", events.TaskStart(container_id=container, pid=pid)
-        case happenings.ExecAdded(container, exec_id):
-            return "/tasks/exec-added", events.TaskExecAdded(container_id=container, exec_id=exec_id)
-        case happenings.ExecStarted(container, exec_id, pid):
-            event = events.TaskExecStarted(container_id=container, exec_id=exec_id, pid=pid)
-            return "/tasks/exec-started", event
-        case happenings.Exited():
-            return "/tasks/exit", _exited(happening)
-        case happenings.Deleted():
-            return "/tasks/delete", _deleted(happening)
-        case happenings.Paused(container):
-            return "/tasks/paused", events.TaskPaused(container_id=container)
-        case happenings.Resumed(container):
-            return "/tasks/resumed", events.TaskResumed(container_id=container)
-        case happenings.OutOfMemory(container):
-            return "/tasks/oom", events.TaskOOM(container_id=container)
-    raise AssertionError(happening)
-
-
-def _created(happening: happenings.Created) -> events.TaskCreate:
-    stdio = happening.stdio
-    return events.TaskCreate(
-        container_id=happening.container,
-        bundle=happening.bundle,
-        rootfs=_mount_messages(happening.rootfs),
-        io=events.TaskIO(
-            stdin=stdio.stdin, stdout=stdio.stdout, stderr=stdio.stderr, terminal=stdio.terminal
-        ),
-        checkpoint=happening.checkpoint,
-        pid=happening.pid,
+def stdio_of(request: Fields) -> StdioPaths:
+    """The streams in a Create or an Exec."""
+    return StdioPaths(
+        request.text("stdin"), request.text("stdout"), request.text("stderr"), request.flag("terminal")
     )
 
 
-def _exited(happening: happenings.Exited) -> events.TaskExit:
-    return events.TaskExit(
-        container_id=happening.container,
-        id=happening.process,
-        pid=happening.pid,
-        exit_status=happening.exit.status,
-        exited_at=timestamp(happening.exit.at),
-    )
+def value_of(request: Fields, name: str) -> bytes:
+    """What is in a request's Any."""
+    return _decoded(ANY, request.data(name)).data("value")
 
 
-def _deleted(happening: happenings.Deleted) -> events.TaskDelete:
-    return events.TaskDelete(
-        container_id=happening.container,
-        pid=happening.pid,
-        exit_status=happening.exit.status,
-        exited_at=timestamp(happening.exit.at),
-    )
-
-
-def _mount_messages(mounts: Sequence[Mount]) -> list[mount_pb2.Mount]:
-    return [
-        mount_pb2.Mount(type=one.type, source=one.source, target=one.target, options=one.options)
-        for one in mounts
-    ]
+def _decoded(layout: Layout, encoded: bytes) -> Fields:
+    try:
+        return layout.FromString(encoded)
+    except ValueError as error:
+        raise InvalidArgument(f"unmarshal request error: {error}") from error

@@ -1,16 +1,12 @@
-"""The figures of a container, for Stats (containerd: runc/container.go `Cgroup`; contract: tasks 3.8).
-
-Imported with the first Stats: a shim that nobody asks does not pay for it.
-"""
+"""The figures of a container, for Stats (containerd: runc/container.go `Cgroup`; contract: tasks 3.8)."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 
-from google.protobuf.message import Message
-
 from supervisor.kernel.cgroup import Cgroup
+from supervisor.ttrpc.protobuf import any_of
 
 _COUNTERS = (
     *("rx_bytes", "rx_packets", "rx_errors", "rx_dropped", "", "", "", ""),
@@ -19,15 +15,15 @@ _COUNTERS = (
 """The columns of /proc/PID/net/dev behind the interface's name; the empty ones are not sent."""
 
 
-def metrics_of(cgroup: Cgroup, pid: int) -> Message:
-    """The message of the version that the host has, with the network of `pid` if it has its own."""
+def metrics_of(cgroup: Cgroup, pid: int) -> bytes:
+    """The message of the version that the host has, as Any, with the network of `pid` if it has its own."""
     if cgroup.is_unified:
         from supervisor.shimv2.runc import metrics_v2
 
-        return metrics_v2.metrics(cgroup, interfaces(pid))
+        return any_of(metrics_v2.NAME, metrics_v2.metrics(cgroup, interfaces(pid)))
     from supervisor.shimv2.runc import metrics_v1
 
-    return metrics_v1.metrics(cgroup, interfaces(pid))
+    return any_of(metrics_v1.NAME, metrics_v1.metrics(cgroup, interfaces(pid)))
 
 
 def interfaces(pid: int) -> Iterator[tuple[str, dict[str, int]]]:

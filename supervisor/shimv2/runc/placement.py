@@ -7,14 +7,14 @@ import os
 from supervisor.errors import NotFound
 
 
-def join_cgroup(path: str, mounts_file: str = "/proc/self/mounts") -> None:
-    """Move this process into a cgroup, in each hierarchy that has it; raises NotFound when none has."""
+def join_cgroup(path: str, pid: int, mounts_file: str = "/proc/self/mounts") -> None:
+    """Move a process into a cgroup, in each hierarchy that has it; raises NotFound when none has."""
     joined = False
     for folder in _hierarchies(mounts_file):
         processes = os.path.join(folder, path.lstrip("/"), "cgroup.procs")
         if os.path.exists(processes):
             with open(processes, "w", encoding="ascii") as file:
-                file.write(str(os.getpid()))
+                file.write(str(pid))
             joined = True
     if not joined:
         raise NotFound(f"cgroup {path} for the shim")

@@ -6,14 +6,14 @@ is allowed. Clients show the words to their users.
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import Future
 from enum import Enum
 
 from supervisor.errors import FailedPrecondition, NotFound, SupervisorError
 from supervisor.model.instant import GO_ZERO
 from supervisor.shimv2.runc.reaper import Exit
-from supervisor.shimv2.runc.stdio import ProcessIO, StdioPaths
+from supervisor.shimv2.runc.stdio import ProcessIO
+from supervisor.shimv2.runc.wiring import StdioPaths
+from supervisor.ttrpc.promise import Promise, Turns
 
 NO_EXIT = Exit(0, GO_ZERO)
 
@@ -42,6 +42,16 @@ class Verb(Enum):
     RESIZE = "resize"
     DELETE = "delete"
 
+
+STATUS = {
+    State.CREATED: 1,
+    State.RUNNING: 2,
+    State.STOPPED: 3,
+    State.DELETED: 3,
+    State.PAUSED: 4,
+    State.PAUSING: 5,
+}
+"""Each state's number in `containerd.v1.types.Status`."""
 
 _ALIVE = (State.RUNNING, State.PAUSING, State.PAUSED)
 _ENDED = (State.STOPPED, State.DELETED)
@@ -82,7 +92,7 @@ EXEC_REFUSALS: Refusals = {
 
 
 class Process:
-    """Init or an exec of a container. Its fields change under the container's lock only.
+    """Init or an exec of a container.
 
     `reaped` is set when the kernel has told of the end, `exited` is done when the end may be known:
     between the two lies what has to be told first (the start, the exits of execs). The exit of one
@@ -99,9 +109,9 @@ class Process:
         self.starting = False
         self.forgotten = False
         self.reaped: Exit | None = None
-        self.exited: Future[Exit] = Future()
-        # Held for the length of a start, pause or delete, so that these do not overtake each other.
-        self.operation = threading.Lock()
+        self.exited: Promise[Exit] = Promise()
+        # Taken for the length of a start, pause or delete, so that these do not overtake each other.
+        self.operation = Turns()
         self._refusals = EXEC_REFUSALS if exec_id else INIT_REFUSALS
 
     def check(self, verb: Verb) -> None:

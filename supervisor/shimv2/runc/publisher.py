@@ -1,9 +1,9 @@
 """Telling the daemon what happens, in order, even if it is away for a while (containerd: shim/publisher.go).
 
-One queue, one thread. An event that could not be delivered is tried again until it is, before any
-later one, so a daemon that was restarted hears of everything that it missed. The queue is bounded
-by number: beyond that the oldest are dropped, and it is said. Nobody ever waits for delivery but
-the shim's own end, and that for a bounded time.
+One queue. An event that could not be delivered is tried again until it is, before any later one, so a
+daemon that was restarted hears of everything that it missed. The queue is bounded by number: beyond
+that the oldest are dropped, and it is said. Nobody ever waits for delivery but the shim's own end, and
+that for a bounded time.
 
 Each call carries where it comes from and a number that rises by one: a delivery whose answer was
 lost is repeated under the same number. With an exit goes the signal, which its event has no field for.
@@ -11,23 +11,20 @@ lost is repeated under the same number. With an exit goes the signal, which its 
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 from collections import deque
-from dataclasses import dataclass
 
-from google.protobuf.empty_pb2 import Empty
-
-from supervisor.api.services.ttrpc.events.v1 import events_pb2
-from supervisor.api.types import event_pb2
-from supervisor.errors import InvalidArgument, SupervisorError
+from supervisor.errors import DeadlineExceeded, InvalidArgument, SupervisorError
 from supervisor.model.instant import now
+from supervisor.model.record import record
+from supervisor.shimv2.runc import log
 from supervisor.shimv2.runc.happenings import Exited, Happening
-from supervisor.shimv2.runc.messages import pack, timestamp, topic_and_event
-from supervisor.ttrpc.blocking import Client
+from supervisor.shimv2.runc.layouts import ENVELOPE, EVENTS, FORWARD_REQUEST, timestamp
+from supervisor.shimv2.runc.loop import Loop, Timer
+from supervisor.ttrpc.looped import Client
+from supervisor.ttrpc.promise import Promise, begin
+from supervisor.ttrpc.protobuf import any_of
 
-SERVICE = "containerd.services.events.ttrpc.v1.Events"
 METHOD = "Forward"
 SOURCE_KEY = "supervisor-event-source"
 SEQUENCE_KEY = "supervisor-event-sequence"
@@ -37,109 +34,114 @@ CALL_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds
 MOST_QUEUED = 10_000
 
-log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
+@record
 class _Numbered:
     sequence: int
-    envelope: event_pb2.Envelope
+    request: bytes
     extra: tuple[tuple[str, str], ...] = ()
 
 
 class Publisher:
     """Forwards happenings to the daemon's ttrpc socket; without an address it drops them."""
 
-    def __init__(self, address: str, namespace: str) -> None:
-        self._address = address
-        self._namespace = namespace
-        self._source = f"{os.getpid()}-{now()}"
+    def __init__(self, loop: Loop) -> None:
+        self._address = ""
+        self._namespace = ""
+        self._loop = loop
+        self._source = ""
         self._queue: deque[_Numbered] = deque()
-        self._changed = threading.Condition()
         self._sequence = 0
-        self._in_delivery = False
-        self._ending = False
-        self._hurried = False
+        self._at_work = False
         self._client: Client | None = None
-        if address:
-            threading.Thread(target=self._run, name="events", daemon=True).start()
+        self._rest: Promise[None] | None = None
+        self._timer: Timer | None = None
+        self._emptied: Promise[None] = Promise()
+
+    def begin(self, address: str, namespace: str) -> None:
+        """Tell the daemon at `address`, in the name of this process."""
+        self._address, self._namespace = address, namespace
+        self._source = f"{os.getpid()}-{now()}"
 
     def tell(self, happening: Happening) -> None:
-        """Queue a happening; from any thread, without waiting."""
-        topic, event = topic_and_event(happening)
-        envelope = event_pb2.Envelope(
-            timestamp=timestamp(now()), namespace=self._namespace, topic=topic, event=pack(event)
-        )
+        """Queue a happening."""
         if not self._address:
             return
-        with self._changed:
-            self._sequence += 1
-            self._queue.append(_Numbered(self._sequence, envelope, _extra(happening)))
-            if len(self._queue) > MOST_QUEUED:
-                log.error("the daemon is away for too long, an event was dropped: %s", self._queue.popleft())
-            self._changed.notify_all()
+        self._sequence += 1
+        envelope = ENVELOPE.encode(
+            timestamp=timestamp(now()),
+            namespace=self._namespace,
+            topic=happening.topic,
+            event=any_of(happening.name, happening.event()),
+        )
+        request = FORWARD_REQUEST.encode(envelope=envelope)
+        self._queue.append(_Numbered(self._sequence, request, _extra(happening)))
+        if len(self._queue) > MOST_QUEUED:
+            log.error("the daemon is away for too long, event %d was dropped", self._queue.popleft().sequence)
+        if not self._at_work:
+            begin(self._deliver_all())
 
     def hurry(self) -> None:
         """A daemon is there: try again what is queued without waiting longer."""
-        with self._changed:
-            self._hurried = True
-            self._changed.notify_all()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._rest is not None and not self._rest.done():
+            self._rest.settle(None)
 
-    def flush(self, seconds: float) -> bool:
+    async def flush(self, seconds: float) -> bool:
         """Wait until all that is queued has been delivered; False when the time ran out."""
-        with self._changed:
-            self._ending = True
-            self._changed.notify_all()
-            return self._changed.wait_for(lambda: not self._queue, seconds)
+        if not self._queue:
+            return True
+        return await self._loop.settled(self._emptied, seconds)
 
-    def _run(self) -> None:
+    async def _deliver_all(self) -> None:
+        self._at_work = True
         pause = FIRST_PAUSE
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: bool(self._queue))
-                first = self._queue[0]
-            if self._deliver(first):
+        while self._queue:
+            first = self._queue[0]
+            if await self._deliver(first):
                 pause = FIRST_PAUSE
-                self._done_with(first)
+                # It is gone already when too many came meanwhile.
+                if self._queue and self._queue[0] is first:
+                    self._queue.popleft()
             else:
-                self._rest(pause)
+                await self._pause(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
+        self._at_work = False
+        emptied, self._emptied = self._emptied, Promise()
+        emptied.settle(None)
 
-    def _rest(self, seconds: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._hurried, seconds)
-            self._hurried = False
+    async def _pause(self, seconds: float) -> None:
+        self._rest = Promise()
+        self._timer = self._loop.after(seconds, self.hurry)
+        await self._rest
 
-    def _done_with(self, event: _Numbered) -> None:
-        with self._changed:
-            # It is gone already when too many came meanwhile.
-            if self._queue and self._queue[0] is event:
-                self._queue.popleft()
-            self._changed.notify_all()
-
-    def _deliver(self, event: _Numbered) -> bool:
+    async def _deliver(self, event: _Numbered) -> bool:
         """Whether the daemon has taken the event, or refused it for good."""
         metadata = ((SOURCE_KEY, self._source), (SEQUENCE_KEY, str(event.sequence)), *event.extra)
-        request = events_pb2.ForwardRequest(envelope=event.envelope)
         try:
-            client = self._connected()
-            client.call(SERVICE, METHOD, request, Empty, timeout=CALL_SECONDS, metadata=metadata)
+            answer = self._connected().call(EVENTS, METHOD, event.request, CALL_SECONDS, metadata)
+            if not await self._loop.settled(answer, CALL_SECONDS):
+                raise DeadlineExceeded(f"no answer within {CALL_SECONDS} s")
+            if isinstance(refusal := answer.result().result, SupervisorError):
+                raise refusal
         except InvalidArgument as error:
-            log.error("the daemon refused the event %s: %s", event.envelope.topic, error)
+            log.error("the daemon refused event %d: %s", event.sequence, error)
         except (OSError, SupervisorError) as error:
-            log.info("the event %s is kept, the daemon did not take it: %s", event.envelope.topic, error)
-            self._disconnect()
+            log.info("event %d is kept, the daemon did not take it: %s", event.sequence, error)
+            self.disconnect()
             return False
         return True
 
     def _connected(self) -> Client:
-        if self._client is None:
-            self._client = Client(self._address, connect_timeout=CALL_SECONDS)
+        if self._client is None or self._client.ended:
+            self._client = Client(self._loop, self._address)
         return self._client
 
-    def _disconnect(self) -> None:
+    def disconnect(self) -> None:
+        """End the connection to the daemon; the next event makes another."""
         if self._client is not None:
-            self._client.close()
+            self._client.end()
             self._client = None
 
 

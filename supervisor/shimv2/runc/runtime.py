@@ -1,8 +1,8 @@
 """The command line of an OCI runtime: runc, crun and others (containerd: go-runc).
 
-Commands are run in the thread of the caller, and are killed when its time is up (`limits`). `create`
-and `exec` hand the container's streams to the runtime, so that their failure is read from the
-runtime's log; the others have their output captured.
+Commands are waited for, and are killed when the time is up (`limits`): so they are run by the shim's
+children, not by the shim. `create` and `exec` hand the container's streams to the runtime, so that
+their failure is read from the runtime's log; the others have their output captured.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from contextlib import ExitStack
 from supervisor.errors import DeadlineExceeded, NotFound, SupervisorError
 from supervisor.shimv2.runc.limits import remaining
 from supervisor.shimv2.runc.options import Options
-from supervisor.shimv2.runc.reaper import Child, Reaper
 from supervisor.shimv2.runc.runtimelog import RuntimeLog
+from supervisor.shimv2.runc.spawn import Child, spawn
 
 _READ_SIZE = 64 << 10
 
@@ -32,12 +32,11 @@ class CommandFailed(SupervisorError):
 class Runtime:
     """One container's runtime: which binary, with which root, logging where."""
 
-    def __init__(self, options: Options, namespace: str, bundle: str, reaper: Reaper) -> None:
+    def __init__(self, options: Options, namespace: str, bundle: str) -> None:
         self._options = options
         self._root = options.runtime_root(namespace)
         self._bundle = bundle
         self._log = RuntimeLog(f"{bundle}/log.json")
-        self._reaper = reaper
 
     @property
     def binary(self) -> str:
@@ -181,7 +180,7 @@ class Runtime:
     def _spawn(self, arguments: Sequence[str], descriptors: Mapping[int, int]) -> Child:
         env = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
         try:
-            return self._reaper.spawn(self._argv(arguments), env=env, descriptors=descriptors)
+            return spawn(self._argv(arguments), env=env, descriptors=descriptors)
         except FileNotFoundError:
             raise CommandFailed(_not_found(self.binary)) from None
         except OSError as error:
@@ -193,9 +192,9 @@ class Runtime:
         if ended is None:
             child.kill_group()
             raise DeadlineExceeded(f"{self.binary} {command} did not end in the time given, and was killed")
-        if ended.status == 0:
+        if ended == 0:
             return
-        text = f"{self.binary} did not terminate successfully: exit status {ended.status}"
+        text = f"{self.binary} did not terminate successfully: exit status {ended}"
         output = printed.decode(errors="replace").strip()
         raise CommandFailed(f"{text}: {output}" if output else text)
 

@@ -1,74 +1,93 @@
 """The shim's life as a server: from a listening socket to the last event (containerd: pkg/shim, `serve`).
 
-Everything runs in the loop of the main thread, except what waits for a runtime or for the daemon.
+One thread, one loop. What waits for a runtime or a disk, and what needs more than a little memory, runs
+in children (`forks`): a shim spends nearly all of its life waiting, and what it once has written to
+stays its own. For the same reason the launcher makes a `Shim` before it forks, and it has no more to do
+then than to `begin`.
 """
 
 from __future__ import annotations
 
-import faulthandler
-import logging
 import os
 import signal
-import socket
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
-from supervisor.kernel.process import set_child_subreaper
+from supervisor.kernel.sockets import Socket
+from supervisor.model.record import record
+from supervisor.shimv2.runc import log
 from supervisor.shimv2.runc.container import Surroundings
+from supervisor.shimv2.runc.forks import Forks
 from supervisor.shimv2.runc.loop import Loop
 from supervisor.shimv2.runc.publisher import Publisher
 from supervisor.shimv2.runc.reaper import Reaper
 from supervisor.shimv2.runc.task import TaskService
-from supervisor.ttrpc.blocking import Server
+from supervisor.ttrpc.looped import Server
+from supervisor.ttrpc.promise import begin
 
 FLUSH_SECONDS = 5.0
 
-log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
+@record
 class Identity:
-    """Which shim this is: its namespace, its socket's path, and where the daemon takes events."""
+    """Which shim this is: its namespace, its socket's path and inode, and where the daemon takes events."""
 
     namespace: str
     socket_path: str
+    inode: int
     events_address: str
 
 
-def serve(identity: Identity, listener: socket.socket) -> None:
-    """Serve tasks until Shutdown or a signal asks for the end."""
-    set_child_subreaper()
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
-    loop = Loop()
-    reaper = Reaper()
-    publisher = Publisher(identity.events_address, identity.namespace)
-    ending = _Ending(identity, loop)
-    around = Surroundings(identity.namespace, loop, reaper, publisher.tell)
-    service = TaskService(around, ending.begin, publisher.hurry)
-    server = Server(listener, service.services(), selector=loop.selector)
-    loop.handle_signals(
-        {signal.SIGCHLD: reaper.collect, signal.SIGTERM: ending.begin, signal.SIGINT: ending.begin}
-    )
-    log.info("serving %s", identity.socket_path)
-    loop.run()
-    publisher.flush(FLUSH_SECONDS)
-    server.close()
+class Shim:
+    """What one shim's process is made of."""
 
-
-class _Ending:
-    """The socket's name goes first: who starts a shim of this group now shall not find one that ends."""
-
-    def __init__(self, identity: Identity, loop: Loop) -> None:
-        self._path = identity.socket_path
-        self._loop = loop
-        self._inode = os.stat(self._path).st_ino
-        self._begun = False
+    def __init__(self, forks: type[Forks] = Forks) -> None:
+        self.loop = Loop()
+        self.reaper = Reaper()
+        self.forks = forks(self.loop, self.reaper)
+        self._identity: Identity | None = None
+        self._publisher = Publisher(self.loop)
+        self._around = Surroundings(self.loop, self.reaper, self.forks, self._publisher.tell)
+        service = TaskService(self._around, self.end, self._publisher.hurry)
+        self.server = Server(service.services(), self.loop)
+        self._signals: dict[int, Callable[[], None]] = {
+            signal.SIGCHLD: self.reaper.collect,
+            signal.SIGTERM: self.end,
+            signal.SIGINT: self.end,
+        }
 
     def begin(self) -> None:
-        if self._begun:
+        """Be ready to fork, and to hear of it."""
+        self.loop.open()
+        self.loop.handle_signals(self._signals)
+
+    def serve(self, identity: Identity, listener: Socket) -> None:
+        """Serve tasks; Shutdown or a signal ends the loop."""
+        self._identity = identity
+        self._around.namespace = identity.namespace
+        self._publisher.begin(identity.events_address, identity.namespace)
+        self.server.listen(listener)
+        log.debug("serving %s", identity.socket_path)
+
+    def end(self) -> None:
+        """End the loop, once all that happened is told.
+
+        The socket's name goes first: who starts a shim of this group now shall not find one that ends.
+        """
+        identity, self._identity = self._identity, None
+        if identity is None:
             return
-        self._begun = True
         with suppress(FileNotFoundError):
-            if os.stat(self._path).st_ino == self._inode:
-                os.unlink(self._path)
-        self._loop.stop()
+            if os.stat(identity.socket_path).st_ino == identity.inode:
+                os.unlink(identity.socket_path)
+        begin(self._end())
+
+    def close(self) -> None:
+        """Let go of everything that is open; for one that was never told to end."""
+        self._publisher.disconnect()
+        self.server.close()
+        self.loop.close()
+
+    async def _end(self) -> None:
+        await self._publisher.flush(FLUSH_SECONDS)
+        self.loop.stop()

@@ -2,22 +2,25 @@
 
 The caller reads stdout and stderr together until their end, and takes all of it for the answer. So
 the parent prints the address and nothing else, and the forked child lets go of both before it
-serves. Forking saves a second start of the interpreter; this process has one thread only. A child
-of the launcher is forked already: it has its answer passed on, and serves itself.
+serves. Forking saves a second start of the interpreter; this process has one thread only. Of the
+launcher's children one prepares and answers, and another serves (`launcher`).
 """
 
 from __future__ import annotations
 
+import faulthandler
 import fcntl
-import logging
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NoReturn
 
 from supervisor.errors import SupervisorError
+from supervisor.kernel.process import set_child_subreaper
 from supervisor.kernel.sockets import within_limit
 from supervisor.shimv2.bootstrap import (
     UNIX,
@@ -27,8 +30,11 @@ from supervisor.shimv2.bootstrap import (
     parse_params,
     socket_path,
 )
+from supervisor.shimv2.runc import log
 from supervisor.shimv2.runc.bundle import ADDRESS_FILE, read_spec, write_private
 from supervisor.shimv2.runc.flags import Flags
+from supervisor.shimv2.runc.forks import close_all_but
+from supervisor.ttrpc.protobuf import ANY
 
 # Where every containerd has its shims' sockets; our own daemon names another place.
 DEFAULT_SOCKET_DIR = "/run/containerd/s"
@@ -39,10 +45,39 @@ _BACKLOG = 128
 _MOST_OOM_SCORE = 1000
 
 
-def start(flags: Flags, answered: Callable[[], None] | None = None) -> None:
-    """Serve the container whose bundle is the current folder; prints where.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a start comes to. Without a listener another shim serves the group already."""
 
-    With `answered`, this process becomes the server, after it has called that; else a child of it does.
+    answer: bytes
+    namespace: str
+    socket_path: str
+    inode: int
+    events_address: str
+    listener: socket.socket | None
+
+    def undo(self) -> None:
+        """Let nobody find a server that there will not be."""
+        if self.listener is not None:
+            os.unlink(self.socket_path)
+            os.unlink(ADDRESS_FILE)
+
+
+def start(flags: Flags) -> None:
+    """Serve the container whose bundle is the current folder, in a child; prints where."""
+    prepared = prepare(flags, os.getpid())
+    # The parent returns at once, because the socket listens already.
+    if prepared.listener is None or os.fork():
+        sys.stdout.buffer.write(prepared.answer)
+        sys.stdout.buffer.flush()
+        return
+    _become_server(prepared, prepared.listener, debug=flags.debug)
+
+
+def prepare(flags: Flags, server: int) -> Prepared:
+    """Find or make the socket; the process `server`, or what it forks, is to serve there.
+
+    Raises SupervisorError, OSError.
     """
     if not flags.namespace:
         raise SupervisorError("shim namespace cannot be empty")
@@ -50,59 +85,31 @@ def start(flags: Flags, answered: Callable[[], None] | None = None) -> None:
     params = parse_params(stdin, flags.namespace, flags.id) if stdin else None
     group = read_spec(".").group or flags.id
     socket_dir = (params and params.socket_dir) or DEFAULT_SOCKET_DIR
-    _join_cgroup(stdin, params)
+    _join_cgroup(stdin, params, server)
     path = socket_path(socket_dir, flags.address, flags.namespace, group)
     listener = _listen(path)
     write_private(ADDRESS_FILE, f"{UNIX}{path}".encode())
-    answer = _answer(path, params)
-    if listener is None:
-        _say(answer)
-        return
     events = (params and params.ttrpc_address) or os.environ.get("TTRPC_ADDRESS", "")
-    if answered is None:
-        # The parent returns at once, because the socket listens already.
-        if os.fork():
-            listener.close()
-            _say(answer)
-            return
-        os.setsid()
-    else:
-        _say(answer)
-        _hand_over(path, answered)
-    _become_server(flags, path, events, listener)
+    inode = os.stat(path).st_ino
+    return Prepared(_answer(path, params), flags.namespace, path, inode, events, listener)
 
 
-def _say(answer: bytes) -> None:
-    sys.stdout.buffer.write(answer)
-    sys.stdout.buffer.flush()
-
-
-def _hand_over(path: str, answered: Callable[[], None]) -> None:
-    """A daemon that is gone cannot take the answer: then nobody would ever know of the server."""
-    try:
-        answered()
-    except OSError:
-        os.unlink(path)
-        os.unlink(ADDRESS_FILE)
-        raise
-
-
-def _join_cgroup(stdin: bytes, params: BootstrapParams | None) -> None:
-    """Move into the cgroup that the runtime options on stdin name, in either form; the server inherits it."""
+def _join_cgroup(stdin: bytes, params: BootstrapParams | None, server: int) -> None:
+    """Move the server into the cgroup that the runtime options on stdin name, in either form."""
     if not stdin:
         return
-    from supervisor.shimv2.runc.messages import options_in, options_of
+    from supervisor.shimv2.runc.messages import options_in
 
     if params is None:
         chosen = options_in(stdin)
     elif params.options is None:
         return
     else:
-        chosen = options_of(params.options.type_url, params.options.value)
+        chosen = options_in(ANY.encode(type_url=params.options.type_url, value=params.options.value))
     if chosen.shim_cgroup:
         from supervisor.shimv2.runc.placement import join_cgroup
 
-        join_cgroup(chosen.shim_cgroup)
+        join_cgroup(chosen.shim_cgroup, server)
 
 
 def _answer(path: str, params: BootstrapParams | None) -> bytes:
@@ -160,36 +167,41 @@ def _bound(path: str) -> socket.socket:
     return listener
 
 
-def _become_server(flags: Flags, path: str, events: str, listener: socket.socket) -> NoReturn:
+def _become_server(prepared: Prepared, listener: socket.socket, *, debug: bool) -> NoReturn:
     status = 1
     try:
-        _detach(listener.fileno(), debug=flags.debug)
-        _raise_oom_score()
+        os.setsid()
+        detach(listener.fileno())
+        log.set_debugging(debug)
         # Imported here, so that a caller has its answer while the server gets ready.
-        from supervisor.shimv2.runc.server import Identity, serve
+        from supervisor.shimv2.runc.server import Identity, Shim
 
-        serve(Identity(flags.namespace, path, events), listener)
+        faulthandler.register(signal.SIGUSR1)
+        shim = Shim()
+        shim.begin()
+        identity = (prepared.namespace, prepared.socket_path, prepared.inode, prepared.events_address)
+        shim.serve(Identity(*identity), listener)
+        shim.loop.run()
         status = 0
     # The last stop of a process: there is nobody above to tell.
     except BaseException:
-        logging.exception("the shim ends because of an error of its own")
+        log.exception("the shim ends because of an error of its own")
     finally:
         os._exit(status)
 
 
-def _detach(kept: int, *, debug: bool) -> None:
-    """Leave the caller's streams and whatever else was inherited; log into the bundle's fifo."""
+def detach(*kept: int) -> None:
+    """Leave the caller's streams and whatever else was inherited; log into the bundle's fifo.
+
+    And be the one whom orphans of this process's children go to (containerd: pkg/shim, `setupSignals`).
+    """
+    set_child_subreaper()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for number in (0, 1):
         os.dup2(null, number)
     os.dup2(_log_descriptor(null), 2)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != kept:
-            with suppress(OSError):
-                os.close(int(name))
-    logging.raiseExceptions = False
-    logging.basicConfig()
-    logging.getLogger().setLevel(logging.DEBUG if debug else logging.INFO)
+    close_all_but(kept)
+    raise_oom_score()
 
 
 def _log_descriptor(otherwise: int) -> int:
@@ -203,11 +215,11 @@ def _log_descriptor(otherwise: int) -> int:
         return otherwise
 
 
-def _raise_oom_score() -> None:
+def raise_oom_score(step: int = 1) -> None:
     """One more than the daemon's, so that the kernel takes a shim before the daemon."""
     descriptor = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
     try:
-        value = min(int(os.read(descriptor, 16)) + 1, _MOST_OOM_SCORE)
+        value = min(int(os.read(descriptor, 16)) + step, _MOST_OOM_SCORE)
         os.pwrite(descriptor, b"%d" % value, 0)
     finally:
         os.close(descriptor)

@@ -1,60 +1,32 @@
-"""Where the streams of a container's process go (containerd: process/io.go).
+"""A process's streams while it runs: what the shim does with their bytes (containerd: process/io.go).
 
-`iofactory` picks the kind. Each follows one protocol: made before the runtime runs, which is given
-`descriptors` or `console_socket`; `begin` after the runtime has succeeded; `close` at the end, always.
+Made from a `Wiring`, with descriptors that are owned from then on. `close` gives up whatever is still
+open, and may be called at any time.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+import signal
 from functools import partial
 
+from supervisor.shimv2.runc import log
 from supervisor.shimv2.runc.copier import Copier, copier_for
-from supervisor.shimv2.runc.endpoints import (
-    RENDEZVOUS_SECONDS,
-    Descriptors,
-    check_exists,
-    open_input,
-    open_log,
-    open_output,
-)
-from supervisor.shimv2.runc.loop import Loop
+from supervisor.shimv2.runc.endpoints import Descriptors
+from supervisor.shimv2.runc.forks import Forks
+from supervisor.shimv2.runc.loop import Loop, Timer
+from supervisor.shimv2.runc.reaper import Exit, Reaper
+from supervisor.shimv2.runc.wiring import Line, Wiring
+from supervisor.ttrpc.promise import Promise
 
-STDIN, STDOUT, STDERR = 0, 1, 2
-
-
-@dataclass(frozen=True, slots=True)
-class StdioPaths:
-    """Where the client wants a process's streams, exactly as it said; empty means nowhere."""
-
-    stdin: str = ""
-    stdout: str = ""
-    stderr: str = ""
-    terminal: bool = False
+LOGGER_SECONDS = 12.0
+"""What a client's program is given to write what it has read."""
 
 
 class ProcessIO:
-    """No streams at all: all three are /dev/null. Also what the other kinds have in common."""
-
-    console_socket = ""
-
-    @property
-    def descriptors(self) -> Mapping[int, int]:
-        """What the runtime's command gets as its own streams; those that are missing are /dev/null."""
-        return {}
-
-    def begin(self) -> None:
-        """Meet the client and start copying. Waits; raises SupervisorError when the client is not there."""
-
-    def release(self) -> None:
-        """Close what only the runtime needed; called when its command has ended, however."""
+    """No streams at all, or none of which a byte passes through this process."""
 
     def process_ended(self) -> None:
-        """Note that the process is gone; called by the loop."""
+        """Note that the process is gone."""
 
     def close_stdin(self) -> None:
         """Stop keeping the input open: it ends when the client's writers are gone too."""
@@ -62,148 +34,144 @@ class ProcessIO:
     def resize(self, width: int, height: int) -> None:
         """Set the size of the terminal, if it is one."""
 
-    def drained(self, seconds: float) -> bool:
+    async def drained(self, seconds: float) -> bool:
         """Wait until the output has been passed on to its end; False when the time ran out."""
         return True
 
     def close(self) -> None:
         """Give up whatever is still open."""
 
+    async def ended(self) -> None:
+        """Wait, once it is closed, for those who worked on it."""
+
 
 class CopiedIO(ProcessIO):
-    """Base of the kinds whose bytes pass through this process: copiers, and when they are all done."""
+    """Pipes, whose bytes are copied from and to what the client has given."""
 
-    def __init__(self, loop: Loop, *, drops: bool = False) -> None:
+    def __init__(self, loop: Loop, wiring: Wiring, *, drops: bool = False) -> None:
         self.loop = loop
         self.drops = drops
         self.owned = Descriptors()
-        self._copiers: list[Copier] = []
-        self._outputs_open = 0
-        self._drained = threading.Event()
+        for descriptor in wiring.descriptors():
+            self.owned.add(descriptor)
+        self._keepers = wiring.stdin[2:]
+        self._outputs_open = len(wiring.outputs)
+        self._drained: Promise[None] = Promise()
+        if not wiring.outputs:
+            self._drained.settle(None)
+        self._copiers = self.copiers(wiring)
 
-    def start_copying(self, copiers: list[Copier], outputs: int) -> None:
-        """Run `copiers`, of which `outputs` are to be waited for; in the loop."""
-        self._copiers = copiers
-        self._outputs_open = outputs
-        if not outputs:
-            self._drained.set()
-        for copier in copiers:
+    def begin(self) -> None:
+        """Start copying."""
+        for copier in self._copiers:
             copier.start()
+
+    def copiers(self, wiring: Wiring) -> list[Copier]:
+        """One for each line."""
+        copiers = [self.output(line) for line in wiring.outputs]
+        if wiring.stdin:
+            copiers.append(self.input(wiring.stdin))
+        return copiers
+
+    def input(self, line: Line) -> Copier:
+        """The copier of the process's input."""
+        return copier_for(self.loop, line[0], line[1], partial(self.owned.close, *line[:2]))
+
+    def output(self, line: Line) -> Copier:
+        """The copier of an output."""
+        ended = partial(self.output_ended, *line)
+        return copier_for(self.loop, line[0], line[1], ended, drops=self.drops)
 
     def output_ended(self, *descriptors: int) -> None:
         """Close an output's descriptors: now the client sees its end."""
         self.owned.close(*descriptors)
         self._outputs_open -= 1
         if not self._outputs_open:
-            self._drained.set()
+            self.settle_drained()
 
-    def drained(self, seconds: float) -> bool:
-        """As ProcessIO."""
-        return self._drained.wait(seconds)
-
-    def close(self) -> None:
-        """As ProcessIO."""
-        self.loop.call(self._give_up)
-
-    def _give_up(self) -> None:
-        for copier in self._copiers:
-            copier.stop()
-        self.owned.close_all()
-        self._drained.set()
-
-
-class PipeIO(CopiedIO):
-    """Pipes to the process, copied from and to the client's fifos or files."""
-
-    def __init__(self, loop: Loop, paths: StdioPaths, owner: tuple[int, int], *, drops: bool = False) -> None:
-        super().__init__(loop, drops=drops)
-        self._paths = paths
-        self._inner: dict[int, int] = {}
-        self._outer: dict[int, int] = {}
-        self._keepers: tuple[int, ...] = ()
-        try:
-            self._make_pipes(owner)
-        except BaseException:
-            self.owned.close_all()
-            raise
-
-    @property
-    def descriptors(self) -> Mapping[int, int]:
-        """As ProcessIO."""
-        return self._inner
-
-    def begin(self) -> None:
-        """As ProcessIO. The order is the contract's: input keeper, stdout, stderr, input."""
-        until = time.monotonic() + RENDEZVOUS_SECONDS
-        source, *keepers = open_input(self._paths.stdin, self.owned) if self._paths.stdin else (-1,)
-        self._keepers = tuple(keepers)
-        sinks = {
-            number: self._open_sink(path, until)
-            for number, path in ((STDOUT, self._paths.stdout), (STDERR, self._paths.stderr))
-            if path
-        }
-        self.loop.call(partial(self._copy, source, sinks))
-
-    def release(self) -> None:
-        """As ProcessIO."""
-        self.owned.close(*self._inner.values())
+    def settle_drained(self) -> None:
+        """Answer those who wait for the output's end."""
+        if not self._drained.done():
+            self._drained.settle(None)
 
     def close_stdin(self) -> None:
         """As ProcessIO."""
-        self.loop.call(lambda: self.owned.close(*self._keepers))
+        self.owned.close(*self._keepers)
 
-    def _make_pipes(self, owner: tuple[int, int]) -> None:
-        for number, path in enumerate((self._paths.stdin, self._paths.stdout, self._paths.stderr)):
-            if not path:
-                continue
-            self._check(path)
-            reader, writer = self.owned.pipe()
-            inner, outer = (reader, writer) if number == STDIN else (writer, reader)
-            os.set_blocking(outer, False)
-            if any(owner):
-                os.fchown(inner, *owner)
-            self._inner[number], self._outer[number] = inner, outer
+    async def drained(self, seconds: float) -> bool:
+        """As ProcessIO."""
+        return await self.loop.settled(self._drained, seconds)
 
-    def _check(self, path: str) -> None:
-        check_exists(path)
-
-    def _open_sink(self, path: str, until: float) -> tuple[int, ...]:
-        return open_output(path, until, self.owned)
-
-    def _copy(self, source: int, sinks: Mapping[int, tuple[int, ...]]) -> None:
-        copiers = [self._output(self._outer[number], held) for number, held in sinks.items()]
-        if source >= 0:
-            inner = self._outer[STDIN]
-            ended = partial(self.owned.close, source, inner)
-            copiers.append(copier_for(self.loop, source, inner, ended))
-        self.start_copying(copiers, len(sinks))
-
-    def _output(self, source: int, sink_and_keepers: tuple[int, ...]) -> Copier:
-        ended = partial(self.output_ended, source, *sink_and_keepers)
-        return copier_for(self.loop, source, sink_and_keepers[0], ended, drops=self.drops)
+    def close(self) -> None:
+        """As ProcessIO."""
+        for copier in self._copiers:
+            copier.stop()
+        self.owned.close_all()
+        self.settle_drained()
 
 
-def file_path(uri: str) -> str:
-    """The path that `file:///p` names, read as a URI: without query and fragment, %XX decoded."""
-    path = uri.partition("://")[2].partition("#")[0].partition("?")[0]
-    if "%" not in path:
-        return path
-    # Few paths need it, and each shim would keep the module in memory.
-    from urllib.parse import unquote
+class Logger:
+    """A client's program that reads the output; it was orphaned to this process, and is claimed here."""
 
-    return unquote(path)
+    def __init__(self, pid: int, loop: Loop, reaper: Reaper) -> None:
+        self._pid = pid
+        self._loop = loop
+        self._reaper = reaper
+        self._gone: Promise[None] = Promise()
+        self._patience: Timer | None = None
+        reaper.claim(pid, self._ended)
+
+    def stop(self) -> None:
+        """End the program, which has some time to write what it has read."""
+        if self._reaper.kill(self._pid, signal.SIGTERM) and self._patience is None:
+            self._patience = self._loop.after(LOGGER_SECONDS, self._kill)
+
+    async def gone(self) -> None:
+        """Wait for its end."""
+        await self._gone
+
+    def _kill(self) -> None:
+        self._reaper.kill(self._pid, signal.SIGKILL)
+
+    def _ended(self, exit_: Exit) -> None:
+        log.debug("the logging program %d ended with %d", self._pid, exit_.status)
+        if self._patience is not None:
+            self._patience.cancel()
+        self._gone.settle(None)
 
 
-class FileIO(PipeIO):
-    """Both outputs appended to one file, which is created; the input as with PipeIO."""
+class LoggerIO(ProcessIO):
+    """The container writes straight into a program's pipes; it has no input."""
 
-    def __init__(self, loop: Loop, paths: StdioPaths, owner: tuple[int, int]) -> None:
-        log = file_path(paths.stdout)
-        super().__init__(loop, StdioPaths(paths.stdin, log, log), owner)
+    def __init__(self, logger: Logger) -> None:
+        self._logger = logger
 
-    def _check(self, path: str) -> None:
-        if path == self._paths.stdin:
-            check_exists(path)
+    def close(self) -> None:
+        """As ProcessIO."""
+        self._logger.stop()
 
-    def _open_sink(self, path: str, until: float) -> tuple[int, ...]:
-        return open_log(path, self.owned)
+    async def ended(self) -> None:
+        """As ProcessIO."""
+        await self._logger.gone()
+
+
+def io_for(wiring: Wiring, loop: Loop, reaper: Reaper, forks: Forks, *, drops: bool) -> ProcessIO:
+    """What a wiring needs, at work. The rarer kinds are imported when needed."""
+    io: CopiedIO
+    if wiring.log:
+        from supervisor.shimv2.runc.logio import LogIO
+
+        io = LogIO(loop, wiring, forks)
+    elif wiring.terminal:
+        from supervisor.shimv2.runc.terminal import TerminalIO
+
+        logger = Logger(wiring.logger, loop, reaper) if wiring.logger else None
+        io = TerminalIO(loop, wiring, logger, drops=drops)
+    elif wiring.logger:
+        return LoggerIO(Logger(wiring.logger, loop, reaper))
+    elif wiring.stdin or wiring.outputs:
+        io = CopiedIO(loop, wiring, drops=drops)
+    else:
+        return ProcessIO()
+    io.begin()
+    return io

@@ -1,7 +1,7 @@
 """What a shim that was killed has left running, and a runtime that hangs while it is cleaned up.
 
 (Containerd has the kernel kill a shim's commands with it, by PDEATHSIG; posix_spawn cannot ask for that.)
-Imported by `delete` when there is something to do.
+Imported where there is something to do.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from supervisor.errors import DeadlineExceeded, SupervisorError
 from supervisor.shimv2.runc.bundle import INIT_PID_FILE, read_pid
+from supervisor.shimv2.runc.spawn import spawn
 
 # Less than what the daemon gives the whole clean-up (containerd: io.containerd.timeout.shim.cleanup).
 RUNTIME_SECONDS = 3.5
@@ -30,16 +30,12 @@ def end_commands(bundle: str) -> None:
 def force_delete(argv: Sequence[str], bundle: str) -> None:
     """Run a runtime's `delete --force`. One that hangs is killed, and then init is, without it."""
     errors = os.memfd_create("stderr")
-    command = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
-    try:
-        code = command.wait(RUNTIME_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(command.pid, signal.SIGKILL)
-        command.wait()
+    command = spawn(argv, env=os.environ, descriptors={2: errors})
+    code = command.wait(RUNTIME_SECONDS)
+    if code is None:
+        command.kill_group()
         _kill_init(bundle)
-        raise DeadlineExceeded(
-            f"{argv[0]} delete --force did not end in the time given, and was killed"
-        ) from None
+        raise DeadlineExceeded(f"{argv[0]} delete --force did not end in the time given, and was killed")
     told = os.pread(errors, 1 << 16, 0)
     if code and b"does not exist" not in told:
         raise SupervisorError(f"{argv[0]} delete --force: {told.decode(errors='replace').strip()}")

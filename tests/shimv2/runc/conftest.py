@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from supervisor.shimv2.runc.reaper import Reaper
 from tests.shimv2.runc.driving import APPLETS, Events, Listening, Shim, Stdio
 
 
@@ -62,19 +60,3 @@ def shim(short_dir: Path, busybox: Path, event_sink: Events) -> Iterator[Shim]:
 def fifos(tmp_path: Path) -> Callable[..., Stdio]:
     """Makes a client's fifos."""
     return lambda *names: Stdio(tmp_path).with_fifos(*names)
-
-
-@pytest.fixture
-def reaper() -> Iterator[Reaper]:
-    """A reaper that a thread has collect, in place of a loop woken by SIGCHLD."""
-    made, ended = Reaper(), threading.Event()
-
-    def collect() -> None:
-        while not ended.wait(0.005):
-            made.collect()
-
-    thread = threading.Thread(target=collect)
-    thread.start()
-    yield made
-    ended.set()
-    thread.join()

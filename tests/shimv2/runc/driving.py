@@ -29,8 +29,9 @@ from supervisor.kernel.mounts import unmount_recursive
 from supervisor.shimv2.bootstrap import BootstrapParams, encode_params, parse_answer
 from supervisor.shimv2.runc.loop import Loop
 from supervisor.shimv2.runc.start import _bound
-from supervisor.ttrpc.blocking import Client, Server
 from supervisor.ttrpc.calls import Call, Method
+from supervisor.ttrpc.looped import Server
+from tests.ttrpc.client import Client
 
 SHIM = str(Path(sys.executable).with_name("containerd-shim-oci-v2"))
 TASK = "containerd.task.v3.Task"
@@ -54,7 +55,7 @@ class Listening:
     """A loop in a thread of its own; what is given to `within` runs in it."""
 
     def __init__(self) -> None:
-        self.loop = Loop()
+        self.loop = Loop().open()
         self._thread = threading.Thread(target=self.loop.run, daemon=True)
         self._thread.start()
 
@@ -89,13 +90,14 @@ class Events:
     def listen(self) -> None:
         """Serve at the path."""
         self._listening = Listening()
-        methods = {"Forward": Method(events_pb2.ForwardRequest, self._forward, inline=True)}
+        methods = {"Forward": Method(events_pb2.ForwardRequest, self._forward)}
         services = {"containerd.services.events.ttrpc.v1.Events": methods}
         listener = _bound(str(self.path))
 
         def serve() -> None:
             assert self._listening is not None
-            self._server = Server(listener, services, selector=self._listening.loop.selector)
+            self._server = Server(services, self._listening.loop)
+            self._server.listen(listener)
 
         self._listening.within(serve)
 

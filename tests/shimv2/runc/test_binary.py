@@ -22,8 +22,8 @@ from supervisor.api.types.task import task_pb2 as types
 from supervisor.errors import AlreadyExists, FailedPrecondition, NotFound, SupervisorError
 from supervisor.model.instant import GO_ZERO_SECONDS
 from supervisor.shimv2.bootstrap import socket_path
-from supervisor.ttrpc.blocking import Client
 from tests.shimv2.runc.driving import SHIM, TASK, Shim, Stdio, eventually, is_mounted, spec
+from tests.ttrpc.client import Client
 
 pytestmark = [pytest.mark.root, pytest.mark.compat]
 

@@ -14,9 +14,7 @@ from supervisor.api.runtime.task.v2 import shim_pb2 as task
 from supervisor.api.types.runc.options import oci_pb2
 from supervisor.errors import FailedPrecondition, NotFound, SupervisorError
 from supervisor.shimv2.runc import checkpoint
-from supervisor.shimv2.runc.options import Options
-from supervisor.shimv2.runc.reaper import Reaper
-from supervisor.shimv2.runc.runtime import Runtime
+from supervisor.shimv2.runc.making import Blueprint
 from tests.shimv2.runc.driving import Shim, spec
 
 without_criu = pytest.mark.skipif(shutil.which("criu") is not None, reason="this machine has criu")
@@ -38,10 +36,12 @@ def criu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / "criu"
 
 
-def runtime(folder: Path, reaper: Reaper, shell: str, name: str = "runtime", **options: object) -> Runtime:
+def blueprint(folder: Path, shell: str, name: str = "runtime", **options: object) -> Blueprint:
+    """A container c1 whose runtime is a script."""
     binary = program(folder / name, f'echo "$*" | sed "s,{folder},B,g" >> {folder}/lines; {shell}')
-    chosen = Options(binary_name=binary, root="/R", **options)  # type: ignore[arg-type]
-    return Runtime(chosen, "ns", str(folder), reaper)
+    chosen = oci_pb2.Options(binary_name=binary, root="/R", **options)  # type: ignore[arg-type]
+    packed = AnyMessage(type_url="containerd.runc.v1.Options", value=chosen.SerializeToString())
+    return Blueprint("c1", str(folder), "ns", packed.SerializeToString())
 
 
 def line(folder: Path) -> str:
@@ -49,16 +49,17 @@ def line(folder: Path) -> str:
     return words.removeprefix("--root /R/ns --log B/log.json --log-format json ")
 
 
-def encoded(**options: object) -> bytes:
-    return oci_pb2.CheckpointOptions(**options).SerializeToString()  # type: ignore[arg-type]
-
-
 URL = "containerd.runc.v1.CheckpointOptions"
 
 
+def encoded(**options: object) -> bytes:
+    value = oci_pb2.CheckpointOptions(**options).SerializeToString()  # type: ignore[arg-type]
+    return AnyMessage(type_url=URL, value=value).SerializeToString()
+
+
 def test_options_become_flags() -> None:
-    assert checkpoint.flags_of("", b"") == ["--leave-running"]
-    assert checkpoint.flags_of(URL, encoded(exit=True)) == []
+    assert checkpoint.flags_of(b"") == ["--leave-running"]
+    assert checkpoint.flags_of(encoded(exit=True)) == []
     everything = encoded(
         open_tcp=True,
         external_unix_sockets=True,
@@ -68,7 +69,7 @@ def test_options_become_flags() -> None:
         work_path="/w",
         parent_path="../p",
     )
-    assert checkpoint.flags_of(URL, everything) == [
+    assert checkpoint.flags_of(everything) == [
         "--work-path",
         "/w",
         "--parent-path",
@@ -89,46 +90,44 @@ def test_options_of_another_type_are_refused() -> None:
     with pytest.raises(
         SupervisorError, match=r"invalid task checkpoint option containerd\.runc\.v1\.Options"
     ):
-        checkpoint.flags_of("containerd.runc.v1.Options", b"")
+        checkpoint.flags_of(AnyMessage(type_url="containerd.runc.v1.Options").SerializeToString())
 
 
 @pytest.mark.usefixtures("criu")
-def test_the_command_lines(tmp_path: Path, reaper: Reaper) -> None:
-    one = runtime(tmp_path, reaper, "exit 0", no_pivot_root=True)
-    checkpoint.checkpoint(one, "c1", str(tmp_path), "/dump", ["--leave-running"])
+def test_the_command_lines(tmp_path: Path) -> None:
+    one = blueprint(tmp_path, "exit 0", no_pivot_root=True)
+    checkpoint.checkpoint(one, "/dump", encoded())
     assert line(tmp_path) == "checkpoint --image-path /dump --work-path B/work/criu --leave-running c1"
-    one.restore("c1", "/dump", "B/init.pid", {}, "/s")
+    one.runtime().restore("c1", "/dump", "B/init.pid", {}, "/s")
     assert line(tmp_path) == (
         "restore --image-path /dump --work-path B/work --detach --pid-file B/init.pid --console-socket /s"
         " --no-pivot -no-subreaper --bundle B c1"
     )
 
 
-def test_crun_gets_no_flags_that_it_refuses(tmp_path: Path, reaper: Reaper) -> None:
-    one = runtime(tmp_path, reaper, "exit 0", "crun", no_pivot_root=True, criu_work_path="/w")
-    one.restore("c1", "/dump", "B/init.pid", {})
+def test_crun_gets_no_flags_that_it_refuses(tmp_path: Path) -> None:
+    one = blueprint(tmp_path, "exit 0", "crun", no_pivot_root=True, criu_work_path="/w")
+    one.runtime().restore("c1", "/dump", "B/init.pid", {})
     expected = "restore --image-path /dump --work-path /w --detach --pid-file B/init.pid --bundle B c1"
     assert line(tmp_path) == expected
 
 
 @pytest.mark.usefixtures("criu")
-def test_a_failed_dump_keeps_crius_log(tmp_path: Path, reaper: Reaper) -> None:
-    one = runtime(
-        tmp_path, reaper, f"echo why > {tmp_path}/work/criu/dump.log; echo first; echo second; exit 1"
-    )
+def test_a_failed_dump_keeps_crius_log(tmp_path: Path) -> None:
+    one = blueprint(tmp_path, f"echo why > {tmp_path}/work/criu/dump.log; echo first; echo second; exit 1")
     with pytest.raises(SupervisorError, match=r"exit status 1: first path= .*/criu-dump\.log$") as raised:
-        checkpoint.checkpoint(one, "c1", str(tmp_path), "/dump", [])
+        checkpoint.checkpoint(one, "/dump", encoded(exit=True))
     assert not isinstance(raised.value, FailedPrecondition)
     assert (tmp_path / "criu-dump.log").read_text() == "why\n"
 
 
-def test_a_criu_that_does_not_work_here(tmp_path: Path, reaper: Reaper, criu: Path) -> None:
+def test_a_criu_that_does_not_work_here(tmp_path: Path, criu: Path) -> None:
     program(criu, "echo 'Error: the kernel lacks something' >&2; exit 1")
-    one = runtime(tmp_path, reaper, "exit 1")
+    one = blueprint(tmp_path, "exit 1")
     with pytest.raises(
         FailedPrecondition, match=r"criu does not work on this kernel .*the kernel lacks something"
     ):
-        checkpoint.checkpoint(one, "c1", str(tmp_path), "/dump", [])
+        checkpoint.checkpoint(one, "/dump", encoded(exit=True))
 
 
 @without_criu

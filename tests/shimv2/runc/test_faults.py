@@ -19,7 +19,8 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 
 from supervisor.api.runtime.task.v2 import shim_pb2 as task
-from supervisor.errors import DeadlineExceeded, NotFound, SupervisorError
+from supervisor.api.types.task.task_pb2 import RUNNING
+from supervisor.errors import DeadlineExceeded, NotFound, SupervisorError, Unavailable
 from supervisor.kernel import libc
 from supervisor.shimv2.runc.limits import ahead_of, remaining, within
 from supervisor.ttrpc.calls import ConnectionClosed
@@ -233,6 +234,94 @@ def test_a_create_that_goes_on_after_its_shim_was_killed_is_ended(shim: Shim, fa
     for shim_pid in shim.pids:
         os.kill(shim_pid, signal.SIGKILL)
     caller.join()
+    assert shim.run_binary("c1", "delete").returncode == 0
+    eventually(lambda: not hanging(faulty.folder), "the end of the runtime")
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def kill_worker(shim: Shim, faulty: Faulty) -> None:
+    """Kill the child of the shim that waits for a runtime which hangs."""
+    eventually(lambda: hanging(faulty.folder), "the runtime")
+    (shim_pid,) = shim.pids
+    workers = [pid for pid in children(shim_pid) if children(pid)]
+    assert len(workers) == 1
+    os.kill(workers[0], signal.SIGKILL)
+
+
+def unavailable(call: Callable[[], object]) -> threading.Thread:
+    """Have a call made that is to end with the word that its worker was killed."""
+
+    def run() -> None:
+        with pytest.raises(Unavailable, match="child that worked on this was killed"):
+            call()
+
+    caller = threading.Thread(target=run)
+    caller.start()
+    return caller
+
+
+def test_a_killed_worker_of_a_create_leaves_nothing(shim: Shim, faulty: Faulty) -> None:
+    faulty.do("late", "create")
+    shim.bundle("c1", spec(["sleep", "600"]))
+    shim.start("c1")
+    caller = unavailable(lambda: shim.create("c1", binary_name=str(faulty.path)))
+    eventually(lambda: (shim.runtime_root / shim.namespace / "c1").exists(), "the container")
+    kill_worker(shim, faulty)
+    caller.join()
+    assert hanging(faulty.folder) == []
+    assert not is_mounted(shim.folder / "b/c1/rootfs")
+    assert not (shim.runtime_root / shim.namespace / "c1").exists()
+    faulty.heal()
+    shim.create("c1", binary_name=str(faulty.path))
+    removed(shim)
+
+
+def test_killed_workers_end_neither_the_shim_nor_its_container(shim: Shim, faulty: Faulty) -> None:
+    running(shim, faulty)
+    shim.exec("c1", "e1", ["true"])
+    faulty.do("hang", "exec")
+    caller = unavailable(lambda: shim.start_process("c1", "e1"))
+    kill_worker(shim, faulty)
+    caller.join()
+    assert shim.wait("c1", "e1").exit_status == 0
+    shim.delete("c1", "e1")
+    faulty.do("hang", "pause")
+    caller = unavailable(lambda: shim.call("Pause", task.PauseRequest(id="c1"), Empty))
+    kill_worker(shim, faulty)
+    caller.join()
+    faulty.heal()
+    assert shim.state("c1").status == RUNNING
+    shim.kill("c1")
+    assert shim.wait("c1").exit_status == 137
+    faulty.do("hang", "delete")
+    caller = unavailable(lambda: shim.delete("c1"))
+    kill_worker(shim, faulty)
+    caller.join()
+    faulty.heal()
+    removed(shim)
+
+
+def test_a_killed_shim_takes_its_worker_along(shim: Shim, faulty: Faulty) -> None:
+    faulty.do("hang", "create")
+    shim.bundle("c1", spec(["sleep", "600"]))
+    shim.start("c1")
+
+    def create() -> None:
+        with pytest.raises(ConnectionClosed):
+            shim.create("c1", binary_name=str(faulty.path))
+
+    caller = threading.Thread(target=create)
+    caller.start()
+    eventually(lambda: hanging(faulty.folder), "the runtime")
+    (shim_pid,) = shim.pids
+    workers = children(shim_pid)
+    os.kill(shim_pid, signal.SIGKILL)
+    caller.join()
+    assert workers
+    eventually(lambda: all(is_gone(pid) for pid in workers), "the end of the worker")
     assert shim.run_binary("c1", "delete").returncode == 0
     eventually(lambda: not hanging(faulty.folder), "the end of the runtime")
 

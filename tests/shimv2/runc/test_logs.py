@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -231,6 +232,27 @@ def test_a_container_writes_into_a_log_that_rotates(shim: Shim, tmp_path: Path) 
 
 @pytest.mark.root
 @pytest.mark.compat
+def test_a_writer_that_is_killed_is_replaced(shim: Shim, tmp_path: Path) -> None:
+    path = tmp_path / "c1.log"
+    stdio = Stdio(tmp_path)
+    stdio.stdout = f"file://{path}?rotate-size=1m&overflow=block"
+    shim.begin("c1", ["sh", "-c", "echo before; while [ ! -e /tmp/no ]; do sleep 0.1; echo x; done"], stdio)
+    eventually(lambda: path.read_bytes().startswith(b"before"), "output")
+    (shim_pid,) = shim.pids
+    init = shim.state("c1").pid
+    words = Path(f"/proc/{shim_pid}/task/{shim_pid}/children").read_text().split()
+    (writer,) = [int(word) for word in words if int(word) != init]
+    os.kill(writer, signal.SIGKILL)
+    size = path.stat().st_size
+    eventually(lambda: path.stat().st_size > size + 20, "more output")
+    shim.kill("c1")
+    shim.wait("c1")
+    shim.delete("c1")
+    assert path.read_bytes().endswith(b"x\n")
+
+
+@pytest.mark.root
+@pytest.mark.compat
 def test_a_full_disk_stops_neither_the_container_nor_its_end(shim: Shim, disk: Disk, tmp_path: Path) -> None:
     disk.fill()
     stdio = Stdio(tmp_path)
@@ -283,7 +305,7 @@ def test_an_overflow_policy_that_is_none(shim: Shim) -> None:
 
 
 def test_what_a_slow_reader_does_not_take_is_dropped_and_then_it_goes_on(
-    listening: Listening, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    listening: Listening, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(copier, "PATIENCE", 0.3)
     source, writer = os.pipe()
@@ -309,6 +331,6 @@ def test_what_a_slow_reader_does_not_take_is_dropped_and_then_it_goes_on(
     thread.join()
     assert found.endswith(b"after")
     assert len(found) < 100 * 65536
-    assert "bytes of output were dropped, since nobody read them" in caplog.text
+    assert "bytes of output were dropped, since nobody read them" in capfd.readouterr().err
     os.close(source)
     os.close(reader)

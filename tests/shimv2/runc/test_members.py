@@ -10,7 +10,7 @@ from supervisor.shimv2.runc.happenings import Exited, Happening
 from supervisor.shimv2.runc.members import Members
 from supervisor.shimv2.runc.process import NO_EXIT, Process, State
 from supervisor.shimv2.runc.reaper import Exit
-from supervisor.shimv2.runc.stdio import StdioPaths
+from supervisor.shimv2.runc.wiring import StdioPaths
 
 ENDED = Exit(7, Nanoseconds(1))
 
@@ -46,7 +46,7 @@ def told() -> Told:
 
 def test_an_end_is_recorded_then_waiters_wake_then_it_is_told(told: Told) -> None:
     seen: list[tuple[State, int]] = []
-    told.init.exited.add_done_callback(lambda _: seen.append((told.init.state, len(told.happenings))))
+    told.init.exited.then(lambda _: seen.append((told.init.state, len(told.happenings))))
     told.ends(told.init)
     assert seen == [(State.STOPPED, 0)]
     assert told.happenings == [Exited("c1", "c1", 0, ENDED)]
@@ -87,7 +87,7 @@ def test_a_failed_start_of_an_exec_wakes_its_waiters_and_frees_init(told: Told) 
     told.members.add(process)
     with pytest.raises(SupervisorError, match="it broke"):
         _break(told, process)
-    assert process.exited.result(0) == NO_EXIT
+    assert process.exited.result() == NO_EXIT
     assert process.state is State.CREATED
     assert told.names() == ["c1"]
     with pytest.raises(FailedPrecondition, match="delete it"):
@@ -102,7 +102,8 @@ def test_an_end_is_told_once(told: Told) -> None:
 
 def test_the_end_of_one_that_was_never_started_is_not_told(told: Told) -> None:
     told.init.state = State.CREATED
-    told.members.forget_init(lambda: told.ends(told.init))
+    with told.members.forgetting_init():
+        told.ends(told.init)
     assert told.happenings == []
     assert told.init.exited.done()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
 
 from supervisor.api.cgroups.v1 import metrics_pb2 as v1
 from supervisor.api.cgroups.v2 import metrics_pb2 as v2
@@ -53,8 +54,14 @@ def cgroup_with(files: dict[str, str], folder: Path) -> Cgroup:
     return Cgroup({UNIFIED: str(folder)})
 
 
+def figures(cgroup: Cgroup, pid: int) -> v1.Metrics | v2.Metrics:
+    sent = AnyMessage.FromString(metrics_of(cgroup, pid))
+    version = sent.type_url.removeprefix("io.containerd.cgroups.").removesuffix(".Metrics")
+    return {"v1": v1, "v2": v2}[version].Metrics.FromString(sent.value)
+
+
 def test_v2_figures(tmp_path: Path) -> None:
-    found = metrics_of(cgroup_with(V2_FILES, tmp_path), os.getpid())
+    found = figures(cgroup_with(V2_FILES, tmp_path), os.getpid())
     assert found == v2.Metrics(
         pids=v2.PidsStat(current=3, limit=UNLIMITED),
         cpu=v2.CPUStat(
@@ -89,7 +96,7 @@ def test_v2_figures(tmp_path: Path) -> None:
 
 
 def test_what_is_not_counted_is_zero(tmp_path: Path) -> None:
-    found = metrics_of(Cgroup({UNIFIED: str(tmp_path)}), os.getpid())
+    found = figures(Cgroup({UNIFIED: str(tmp_path)}), os.getpid())
     assert isinstance(found, v2.Metrics)
     assert (found.pids.current, found.memory.usage, len(found.io.usage)) == (0, 0, 0)
     assert not found.cpu.HasField("psi")
@@ -98,7 +105,7 @@ def test_what_is_not_counted_is_zero(tmp_path: Path) -> None:
 def test_v1_block_devices_come_from_the_scheduler_that_counts(tmp_path: Path) -> None:
     (tmp_path / "blkio.bfq.io_serviced_recursive").write_text("Total 0\n")
     (tmp_path / "blkio.throttle.io_serviced_recursive").write_text(V1_BLOCK)
-    found = metrics_of(Cgroup({"blkio": str(tmp_path)}), os.getpid())
+    found = figures(Cgroup({"blkio": str(tmp_path)}), os.getpid())
     assert isinstance(found, v1.Metrics)
     entries = [(one.op, one.major, one.minor, one.value) for one in found.blkio.io_serviced_recursive]
     assert entries == [("Read", 8, 0, 10), ("Write", 8, 0, 20), ("Total", 8, 0, 30)]
@@ -107,7 +114,7 @@ def test_v1_block_devices_come_from_the_scheduler_that_counts(tmp_path: Path) ->
 def test_v1_figures_of_huge_pages(tmp_path: Path) -> None:
     for name in ("usage_in_bytes", "rsvd.usage_in_bytes", "max_usage_in_bytes", "failcnt"):
         (tmp_path / f"hugetlb.2MB.{name}").write_text("4\n")
-    found = metrics_of(Cgroup({"hugetlb": str(tmp_path)}), os.getpid())
+    found = figures(Cgroup({"hugetlb": str(tmp_path)}), os.getpid())
     assert isinstance(found, v1.Metrics)
     assert list(found.hugetlb) == [v1.HugetlbStat(usage=4, max=4, failcnt=4, pagesize="2MB")]
 
@@ -127,7 +134,7 @@ def test_a_v2_kill_is_noticed_by_the_kernels_own_count(tmp_path: Path) -> None:
     """Other events of the file wake as well, and tell of nothing."""
     file = tmp_path / "memory.events"
     file.write_text("max 1\noom_kill 1\n")
-    watch = OomWatch(Cgroup({UNIFIED: str(tmp_path)}))
+    watch = OomWatch.on(Cgroup({UNIFIED: str(tmp_path)}))
     try:
         assert not watch.happened()
         file.write_text("max 2\noom_kill 1\n")

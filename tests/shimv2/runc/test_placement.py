@@ -25,7 +25,7 @@ def mounts(tmp_path: Path) -> str:
 
 
 def test_each_hierarchy_that_has_the_cgroup_is_joined(mounts: str, tmp_path: Path) -> None:
-    join_cgroup("/there", mounts)
+    join_cgroup("/there", os.getpid(), mounts)
     written = {
         name: (tmp_path / name / "there" / "cgroup.procs").read_text() for name in ("cpu", "unified", "other")
     }
@@ -34,4 +34,4 @@ def test_each_hierarchy_that_has_the_cgroup_is_joined(mounts: str, tmp_path: Pat
 
 def test_a_cgroup_that_does_not_exist(mounts: str) -> None:
     with pytest.raises(NotFound, match="cgroup nowhere for the shim"):
-        join_cgroup("nowhere", mounts)
+        join_cgroup("nowhere", os.getpid(), mounts)

@@ -6,7 +6,7 @@ import pytest
 
 from supervisor.errors import FailedPrecondition, NotFound, SupervisorError
 from supervisor.shimv2.runc.process import NO_EXIT, Process, State, Verb
-from supervisor.shimv2.runc.stdio import StdioPaths
+from supervisor.shimv2.runc.wiring import StdioPaths
 
 ALLOWED_TO_INIT = {
     State.CREATED: {Verb.START, Verb.KILL, Verb.EXEC, Verb.UPDATE, Verb.RESIZE, Verb.DELETE},

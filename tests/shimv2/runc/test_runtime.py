@@ -9,7 +9,6 @@ import pytest
 
 from supervisor.errors import NotFound, SupervisorError
 from supervisor.shimv2.runc.options import Options
-from supervisor.shimv2.runc.reaper import Reaper
 from supervisor.shimv2.runc.runtime import Runtime
 
 SCRIPT = """#!/bin/sh
@@ -22,13 +21,13 @@ exit 0
 class Recorded:
     """A runtime that is a script: it notes its arguments, then does what `reply` says."""
 
-    def __init__(self, folder: Path, reaper: Reaper, **options: bool) -> None:
+    def __init__(self, folder: Path, **options: bool) -> None:
         self.folder = folder
         script = folder / "runtime"
         script.write_text(SCRIPT.format(folder=folder))
         script.chmod(0o755)
         chosen = Options(binary_name=str(script), root="/R", **options)  # type: ignore[arg-type]
-        self.runtime = Runtime(chosen, "ns", str(folder), reaper)
+        self.runtime = Runtime(chosen, "ns", str(folder))
 
     def reply(self, shell: str) -> None:
         (self.folder / "reply").write_text(shell)
@@ -40,8 +39,8 @@ class Recorded:
 
 
 @pytest.fixture
-def recorded(tmp_path: Path, reaper: Reaper) -> Recorded:
-    return Recorded(tmp_path, reaper)
+def recorded(tmp_path: Path) -> Recorded:
+    return Recorded(tmp_path)
 
 
 def test_command_lines(recorded: Recorded) -> None:
@@ -69,8 +68,8 @@ def test_command_lines(recorded: Recorded) -> None:
     assert recorded.line() == "delete --force c1"
 
 
-def test_options_become_flags(tmp_path: Path, reaper: Reaper) -> None:
-    recorded = Recorded(tmp_path, reaper, no_pivot_root=True, no_new_keyring=True, systemd_cgroup=True)
+def test_options_become_flags(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path, no_pivot_root=True, no_new_keyring=True, systemd_cgroup=True)
     recorded.runtime.create("c1", "B/init.pid", {})
     expected = "--systemd-cgroup create --bundle B --pid-file B/init.pid --no-pivot --no-new-keyring c1"
     assert recorded.line() == expected
@@ -138,7 +137,7 @@ def test_the_environment_has_no_notify_socket(recorded: Recorded, monkeypatch: p
     recorded.runtime.start("c1")
 
 
-def test_a_missing_runtime(tmp_path: Path, reaper: Reaper) -> None:
-    runtime = Runtime(Options(binary_name="nope-runtime"), "ns", str(tmp_path), reaper)
+def test_a_missing_runtime(tmp_path: Path) -> None:
+    runtime = Runtime(Options(binary_name="nope-runtime"), "ns", str(tmp_path))
     with pytest.raises(SupervisorError, match='exec: "nope-runtime": executable file not found in '):
         runtime.start("c1")

@@ -1,45 +1,48 @@
-"""The blocking client and server, with real sockets: contract tasks 1.2 to 1.4."""
+"""The server and the client of a loop, with real sockets: contract tasks 1.2 to 1.4."""
 
 from __future__ import annotations
 
-import selectors
 import socket
-import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from supervisor.api.runtime.task.v3 import shim_pb2 as task
 from supervisor.errors import DeadlineExceeded, NotFound, ResourceExhausted, Unimplemented
-from supervisor.ttrpc.blocking import Client, Server
-from supervisor.ttrpc.calls import Call, ConnectionClosed, Method
+from supervisor.ttrpc import looped
+from supervisor.ttrpc.calls import Answer, Call, ConnectionClosed, Method
+from supervisor.ttrpc.looped import Server
+from supervisor.ttrpc.promise import Promise
 from supervisor.ttrpc.wire import DATA, MAX_PAYLOAD, REQUEST, Decoder, Frame, encode
+from tests.shimv2.runc.driving import Listening, eventually
+from tests.ttrpc.client import Client
 
 SERVICE = "test.Service"
 
 
-class Loop:
-    """A server with the selector loop that its owner has to run."""
+def _listener(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
+
+
+class Serving:
+    """A server on a loop that runs in a thread of its own."""
 
     def __init__(self, path: Path) -> None:
-        self.waits: list[Future[task.WaitResponse]] = []
+        self.waits: list[Promise[task.WaitResponse]] = []
         self.calls: list[Call] = []
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(str(path))
-        listener.listen()
-        self.selector = selectors.DefaultSelector()
-        self.server = Server(listener, {SERVICE: self.methods()}, selector=self.selector)
-        self.stop_read, self.stop_write = socket.socketpair()
-        self.selector.register(self.stop_read, selectors.EVENT_READ, None)
-        self.thread = threading.Thread(target=self.run)
-        self.thread.start()
+        self.running = Listening()
+        self.server = Server({SERVICE: self.methods()}, self.running.loop)
+        self.running.within(lambda: self.server.listen(_listener(path)))
 
     def methods(self) -> dict[str, Method]:
         return {
             "Echo": Method(task.StateRequest, self.echo),
-            "Wait": Method(task.WaitRequest, self.wait, inline=True),
+            "Wait": Method(task.WaitRequest, self.wait),
             "Fail": Method(task.StateRequest, self.fail),
             "Big": Method(task.StateRequest, self.big),
         }
@@ -48,41 +51,33 @@ class Loop:
         self.calls.append(call)
         return task.StateResponse(id=request.id)
 
-    def wait(self, request: task.WaitRequest, call: Call) -> Future[task.WaitResponse]:
-        future: Future[task.WaitResponse] = Future()
-        self.waits.append(future)
-        return future
+    async def wait(self, request: task.WaitRequest, call: Call) -> task.WaitResponse:
+        self.waits.append(Promise())
+        return await self.waits[-1]
 
     def fail(self, request: task.StateRequest, call: Call) -> task.StateResponse:
         raise NotFound(f"process does not exist {request.id}")
 
-    def big(self, request: task.StateRequest, call: Call) -> task.StateResponse:
+    async def big(self, request: task.StateRequest, call: Call) -> task.StateResponse:
         return task.StateResponse(id="x" * int(request.id))
 
-    def run(self) -> None:
-        while True:
-            for key, mask in self.selector.select():
-                if key.data is None:
-                    return
-                key.data(mask)
+    def settle(self, wait: Promise[task.WaitResponse], status: int) -> None:
+        self.running.within(lambda: wait.settle(task.WaitResponse(exit_status=status)))
 
     def close(self) -> None:
-        self.stop_write.close()
-        self.thread.join()
-        self.server.close()
-        self.selector.close()
-        self.stop_read.close()
+        self.running.within(self.server.close)
+        self.running.end()
 
 
 @pytest.fixture
-def loop(tmp_path: Path) -> Iterator[Loop]:
-    running = Loop(tmp_path / "s")
+def loop(tmp_path: Path) -> Iterator[Serving]:
+    running = Serving(tmp_path / "s")
     yield running
     running.close()
 
 
 @pytest.fixture
-def client(loop: Loop, tmp_path: Path) -> Iterator[Client]:
+def client(loop: Serving, tmp_path: Path) -> Iterator[Client]:
     with Client(str(tmp_path / "s")) as connected:
         yield connected
 
@@ -95,7 +90,7 @@ def test_call(client: Client) -> None:
     assert echo(client, "hello") == "hello"
 
 
-def test_metadata_and_deadline_reach_the_handler(client: Client, loop: Loop) -> None:
+def test_metadata_and_deadline_reach_the_handler(client: Client, loop: Serving) -> None:
     echo(
         client,
         timeout=30,
@@ -118,7 +113,7 @@ def test_unknown_names(client: Client, service: str, method: str) -> None:
         client.call(service, method, task.StateRequest(), task.StateResponse)
 
 
-def test_a_waiting_call_delays_no_other(client: Client, loop: Loop) -> None:
+def test_a_waiting_call_delays_no_other(client: Client, loop: Serving) -> None:
     with ThreadPoolExecutor(20) as pool:
         waits = [
             pool.submit(client.call, SERVICE, "Wait", task.WaitRequest(), task.WaitResponse)
@@ -127,14 +122,14 @@ def test_a_waiting_call_delays_no_other(client: Client, loop: Loop) -> None:
         while len(loop.waits) < 20:
             assert echo(client, "between") == "between"
         for status, wait in enumerate(loop.waits):
-            wait.set_result(task.WaitResponse(exit_status=status))
+            loop.settle(wait, status)
         assert sorted(wait.result().exit_status for wait in waits) == list(range(20))
 
 
-def test_a_timeout_abandons_the_call_only(client: Client, loop: Loop) -> None:
+def test_a_timeout_abandons_the_call_only(client: Client, loop: Serving) -> None:
     with pytest.raises(DeadlineExceeded, match="Wait"):
         client.call(SERVICE, "Wait", task.WaitRequest(), task.WaitResponse, timeout=0.01)
-    loop.waits[0].set_result(task.WaitResponse(exit_status=1))
+    loop.settle(loop.waits[0], 1)
     assert echo(client, "still here") == "still here"
 
 
@@ -153,7 +148,7 @@ def test_replies_at_and_above_the_limit(client: Client) -> None:
     assert echo(client) == "x"
 
 
-def test_a_peer_that_does_not_read_stalls_nobody_else(client: Client, loop: Loop, tmp_path: Path) -> None:
+def test_a_peer_that_does_not_read_stalls_nobody_else(client: Client, loop: Serving, tmp_path: Path) -> None:
     with Client(str(tmp_path / "s")) as other, ThreadPoolExecutor(4) as pool:
         big = [
             pool.submit(client.call, SERVICE, "Big", task.StateRequest(id=str(3 << 20)), task.StateResponse)
@@ -169,7 +164,7 @@ def test_request_above_the_limit_is_refused_locally(client: Client) -> None:
     assert echo(client) == "x"
 
 
-def test_server_end_fails_calls_in_flight(loop: Loop, tmp_path: Path) -> None:
+def test_server_end_fails_calls_in_flight(loop: Serving, tmp_path: Path) -> None:
     with Client(str(tmp_path / "s")) as client, ThreadPoolExecutor(1) as pool:
         wait = pool.submit(client.call, SERVICE, "Wait", task.WaitRequest(), task.WaitResponse)
         while not loop.waits:
@@ -202,7 +197,7 @@ class Raw:
 
 
 @pytest.fixture
-def raw(loop: Loop, tmp_path: Path) -> Iterator[Raw]:
+def raw(loop: Serving, tmp_path: Path) -> Iterator[Raw]:
     connection = Raw(tmp_path / "s")
     yield connection
     connection.socket.close()
@@ -231,3 +226,46 @@ def test_an_oversized_frame_is_answered_and_the_connection_lives(raw: Raw) -> No
         f"8 message length {MAX_PAYLOAD + 1} exceed maximum message size of {MAX_PAYLOAD}"
     )
     assert raw.exchange(Frame(3, REQUEST, 0, b"")).startswith("12 service ")
+
+
+class Calling:
+    """The loop's own client, asked from another thread."""
+
+    def __init__(self, running: Listening, path: Path) -> None:
+        self.running = running
+        self.path = path
+        self.answers: list[Promise[Answer]] = []
+        self.running.within(self._connect)
+
+    def _connect(self) -> None:
+        self.client = looped.Client(self.running.loop, str(self.path))
+
+    def call(self, method: str, request: bytes) -> Promise[Answer]:
+        found: list[Promise[Answer]] = []
+        self.running.within(lambda: found.append(self.client.call(SERVICE, method, request, 30.0, ())))
+        return found[0]
+
+
+def test_the_loops_client(loop: Serving, tmp_path: Path) -> None:
+    calling = Calling(loop.running, tmp_path / "s")
+    waiting = calling.call("Wait", b"")
+    echoed = calling.call("Echo", task.StateRequest(id="x").SerializeToString())
+    refused = calling.call("Fail", task.StateRequest(id="7").SerializeToString())
+    eventually(lambda: echoed.done() and refused.done())
+    assert echoed.result().decode(task.StateResponse).id == "x"
+    with pytest.raises(NotFound, match="process does not exist 7"):
+        refused.result().decode(task.StateResponse)
+    assert not waiting.done()
+    loop.running.within(loop.server.close)
+    eventually(waiting.done)
+    with pytest.raises(ConnectionClosed):
+        waiting.result()
+    late = calling.call("Echo", b"")
+    with pytest.raises(ConnectionClosed):
+        late.result()
+    loop.running.within(lambda: loop.server.listen(_listener(tmp_path / "again")))
+
+
+def test_nobody_listens(loop: Serving, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        looped.Client(loop.running.loop, str(tmp_path / "nobody"))
