@@ -37,6 +37,7 @@ class Api:
 
     def __init__(self, channel: grpc.Channel, namespace: str) -> None:
         self.namespace = namespace
+        self._channel = channel
         self.containers = ContainersStub(channel)
         self.content = ContentStub(channel)
         self.diff = DiffStub(channel)
@@ -46,6 +47,10 @@ class Api:
         self.namespaces = NamespacesStub(channel)
         self.snapshots = SnapshotsStub(channel)
         self.tasks = TasksStub(channel)
+
+    def reconnect(self) -> None:
+        """Wait until the daemon is reached that was started anew: until then calls fail for an old reason."""
+        grpc.channel_ready_future(self._channel).result(timeout=30)
 
     def metadata(self, lease: str | None = None) -> list[tuple[str, str]]:
         """The headers of a call."""

@@ -99,8 +99,11 @@ def test_output_to_a_file(bench: Bench, tmp_path: Path) -> None:
     box.create(stdout=place, stderr=place)
     box.start()
     box.wait()
+    found = tmp_path / "deep/log"
+    if bench.cell.shim == "go":  # whose Delete sometimes loses what its copiers have not begun with
+        eventually(lambda: len(found.read_text().split()) == 2, what="both lines")
     box.delete()
-    assert sorted((tmp_path / "deep/log").read_text().split()) == ["err", "out"]
+    assert sorted(found.read_text().split()) == ["err", "out"]
 
 
 def test_ctr_drives(bench: Bench, image_tar: Path) -> None:

@@ -70,6 +70,7 @@ def test_killed_between_any_two_steps(bench: Bench) -> None:
         deaths += 1
         bench.target.kill()
         bench.target.start()
+        bench.api.reconnect()
         assert_in_order(bench)
     print(f"killed at {deaths} steps")
     assert deaths >= len(SHORT_STEPS) // 2
@@ -93,6 +94,7 @@ def test_a_hundred_containers_while_the_daemon_restarts(bench: Bench) -> None:
     odd = [box for box in boxes if int(box.id[1:]) % 2]
     holds(lambda: not any(Path(f"/proc/{pids[box.id]}").exists() for box in odd), "the end of half of them")
     bench.target.start()
+    bench.api.reconnect()
     found = bench.api.call(bench.api.tasks.List, pb.ListTasksRequest()).tasks
     assert {one.id: one.pid for one in found} == pids
     assert {one.id for one in found if one.status == Status.STOPPED} == {box.id for box in odd}

@@ -60,7 +60,11 @@ def spec(*args: str) -> bytes:
             "ociVersion": "1.0.2",
             "process": {"args": args, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}},
             "root": {"path": "rootfs"},
-            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+            # A /dev of its own: the root is shared, and runtimes make links there.
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+            ],
             "linux": {
                 "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}],
                 "cgroupsPath": f"/sv-{os.getpid()}-{next(_NUMBERS)}",
@@ -164,6 +168,7 @@ def top() -> Iterator[Path]:
     binaries = path / "rootfs/bin"
     binaries.mkdir(parents=True)
     (path / "rootfs/proc").mkdir()
+    (path / "rootfs/dev").mkdir()
     shutil.copy("/bin/busybox", binaries / "busybox")
     for name in ("sh", "sleep", "true", "echo", "cat"):
         (binaries / name).symlink_to("busybox")
