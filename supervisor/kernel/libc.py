@@ -31,6 +31,7 @@ _libc.unshare.argtypes = (ctypes.c_int,)
 _libc.inotify_init1.argtypes = (ctypes.c_int,)
 _libc.inotify_add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
 _libc.syscall.restype = ctypes.c_long
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _libc.sbrk.argtypes = (ctypes.c_ssize_t,)
 _libc.sbrk.restype = ctypes.c_void_p
 
@@ -60,6 +61,11 @@ def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
 def umount2(target: str, flags: int) -> None:
     """umount2(2)."""
     checked(_libc.umount2(os.fsencode(target), flags), "umount", target)
+
+
+def madvise(start: int, length: int, advice: int) -> None:
+    """madvise(2)."""
+    checked(_libc.madvise(start, length, advice), "madvise")
 
 
 def prctl(option: int, argument: int, call: str) -> int:

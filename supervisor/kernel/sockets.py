@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import select
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 MAX_PATH = 107
 
 Socket = _socket.socket
+SHUT_RD: int = _socket.SHUT_RD
 
 _RECEIVE_SIZE = 64 << 10
 _MOST_DESCRIPTORS = 64
@@ -42,6 +44,18 @@ def within_limit(path: str | os.PathLike[str]) -> Iterator[str]:
 def pair() -> tuple[Socket, Socket]:
     """Two connected stream sockets."""
     return _socket.socketpair()
+
+
+def packet_pair() -> tuple[Socket, Socket]:
+    """Two connected sockets that keep messages apart."""
+    return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+
+
+def is_ready(channel: Socket, seconds: float) -> bool:
+    """Wait until something can be read, an end among it; False when the time ran out first."""
+    poller = select.poll()
+    poller.register(channel.fileno(), select.POLLIN)
+    return bool(poller.poll(seconds * 1000))
 
 
 def accepted(listener: Socket) -> Socket:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from supervisor.errors import FailedPrecondition, InvalidArgument, SupervisorError
-from supervisor.shimv2.runc.making import Blueprint
+from supervisor.shimv2.runc.making import Blueprint, Plain
 from supervisor.shimv2.runc.runtime import CommandFailed
 from supervisor.ttrpc.protobuf import ANY, Layout
 
@@ -52,8 +52,9 @@ def flags_of(options: bytes) -> list[str]:
     return flags if chosen.flag("exit") else [*flags, "--leave-running"]
 
 
-def checkpoint(wanted: Blueprint, path: str, options: bytes) -> None:
+def checkpoint(plain: Plain, path: str, options: bytes) -> None:
     """Dump a container into the folder `path`; raises FailedPrecondition where the machine cannot do it."""
+    wanted = Blueprint(*plain)
     flags, container, bundle = flags_of(options), wanted.id, wanted.bundle
     check_criu("checkpoint", container)
     work = _value(flags, "--work-path") or f"{bundle}/work/criu"

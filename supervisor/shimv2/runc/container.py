@@ -21,12 +21,10 @@ from supervisor.shimv2.runc import bundle as files
 from supervisor.shimv2.runc import happenings, limits, log, making
 from supervisor.shimv2.runc.forks import Forks, Handed
 from supervisor.shimv2.runc.loop import Loop
-from supervisor.shimv2.runc.making import Blueprint
 from supervisor.shimv2.runc.members import Members
 from supervisor.shimv2.runc.memory import MemoryTeller
 from supervisor.shimv2.runc.process import NO_EXIT, Process, State, Verb
 from supervisor.shimv2.runc.reaper import Exit, Reaper
-from supervisor.shimv2.runc.runtime import Runtime
 from supervisor.shimv2.runc.stdio import io_for
 from supervisor.shimv2.runc.wiring import StdioPaths, Wiring
 from supervisor.ttrpc.promise import begin
@@ -58,7 +56,7 @@ class Container:
         self.init = Process("", stdio)
         self.members = Members(container_id, self.init, around.tell)
         self._around = around
-        self._blueprint = Blueprint(container_id, bundle, around.namespace, options)
+        self._plain = (container_id, bundle, around.namespace, options)
         self._private_pids = True
         self._drops = False
         self._checkpoint = ""
@@ -75,8 +73,8 @@ class Container:
         """
         self._checkpoint = checkpoint
         with self._around.reaper.expecting:
-            make = partial(making.create, self._blueprint, self.init, mounts, checkpoint)
-            made, handed = await self._open(make, limit, making.undo_create)
+            wanted = (self._plain, self.init.stdio.packed(), mounts, checkpoint)
+            made, handed = await self._open(limit, making.undo_create, making.create, *wanted)
             self._private_pids, self._drops = made["private_pids"], made["drops"]
             if not checkpoint:
                 self._take_init(made, handed)
@@ -94,7 +92,7 @@ class Container:
                 await self._restore(limit)
                 return
             with self.members.starting(self.init):
-                await self._run(lambda: self._runtime().start(self.id), limit)
+                await self._ask(limit, "start")
                 self._running(self.init, happenings.Started(self.id, self.init.pid))
 
     async def checkpoint(self, path: str, options: bytes, limit: Limit) -> None:
@@ -103,7 +101,7 @@ class Container:
 
         async with self.init.operation:
             self.init.check(Verb.CHECKPOINT)
-            await self._run(partial(checkpoint, self._blueprint, path, options), limit)
+            await self._run(limit, checkpoint, self._plain, path, options)
 
     def add_exec(self, exec_id: str, stdio: StdioPaths, spec: bytes) -> None:
         """Take in a further process, given as JSON of the OCI spec's Process; it is not started yet."""
@@ -117,8 +115,8 @@ class Container:
         async with process.operation:
             with self._around.reaper.expecting:
                 with self.members.starting(process):
-                    make = partial(making.execute, self._blueprint, process)
-                    made, handed = await self._open(make, limit, making.end_commands)
+                    wanted = (self._plain, process.exec_id, process.stdio.packed(), process.spec)
+                    made, handed = await self._open(limit, making.end_commands, making.execute, *wanted)
                     self._take(process, made, handed)
                     started = happenings.ExecStarted(self.id, process.exec_id, process.pid)
                     self._running(process, started)
@@ -140,7 +138,7 @@ class Container:
             self.init.check(Verb.PAUSE)
             self.members.move(self.init, State.RUNNING, State.PAUSING)
             try:
-                await self._run(lambda: self._runtime().pause(self.id), limit)
+                await self._ask(limit, "pause")
             except SupervisorError:
                 self.members.move(self.init, State.PAUSING, State.RUNNING)
                 raise
@@ -151,7 +149,7 @@ class Container:
         """Thaw the container."""
         async with self.init.operation:
             self.init.check(Verb.RESUME)
-            await self._run(lambda: self._runtime().resume(self.id), limit)
+            await self._ask(limit, "resume")
             self.members.move(self.init, State.PAUSED, State.RUNNING)
         self._around.tell(happenings.Resumed(self.id))
 
@@ -159,14 +157,14 @@ class Container:
         """Change resource limits, given as JSON of the OCI spec's LinuxResources."""
         async with self.init.operation:
             self.init.check(Verb.UPDATE)
-            await self._run(lambda: self._runtime().update(self.id, resources), limit)
+            await self._ask(limit, "update", resources)
 
     async def pids(self, limit: Limit) -> dict[int, str]:
         """Host pids of every process in the container, each with its exec id or an empty one."""
         if self.init.reaped is not None:
             return {}
         execs = self.members.exec_ids_by_pid()
-        pids = await self._run(lambda: self._runtime().pids(self.id), limit)
+        pids = await self._ask(limit, "pids")
         return {pid: execs.get(pid, "") for pid in pids}
 
     async def stats(self) -> bytes:
@@ -175,7 +173,7 @@ class Container:
 
         if self._cgroup is None or self.init.reaped is not None:
             raise NotFound("cgroup does not exist")
-        encoded: bytes = await self._run(partial(metrics_of, self._cgroup, self.init.pid), None)
+        encoded: bytes = await self._run(None, metrics_of, self._cgroup.folders, self.init.pid)
         return encoded
 
     def resize(self, process: Process, width: int, height: int) -> None:
@@ -212,42 +210,46 @@ class Container:
             files.remove(files.exec_file(self.bundle, process.exec_id, "pid"))
             self.members.remove(process)
 
-    def _runtime(self) -> Runtime:
-        """For what runs in children: only they have a use for it."""
-        return self._blueprint.runtime()
+    async def _ask(self, limit: Limit, command: str, *arguments: Any) -> Any:
+        """Have the runtime do something: a method of Runtime."""
+        return await self._run(limit, making.ask, self._plain, command, *arguments)
 
-    async def _run(self, function: Callable[[], Any], limit: Limit) -> Any:
+    async def _run(self, limit: Limit, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return await self._around.forks.run(function, limit)
+            return await self._around.forks.run(function, *arguments, limit=limit)
         except Unavailable:
             await self._undo(making.end_commands)
             raise
 
     async def _open(
-        self, make: Callable[[], making.Made], limit: Limit, undo: Callable[[Blueprint], None]
+        self,
+        limit: Limit,
+        undo: Callable[[making.Plain], None],
+        make: Callable[..., making.Made],
+        *arguments: Any,
     ) -> tuple[Mapping[str, Any], Handed]:
         try:
-            return await self._around.forks.open(make, limit)
+            return await self._around.forks.open(make, *arguments, limit=limit)
         except Unavailable:
             await self._undo(undo)
             raise
 
-    async def _undo(self, undo: Callable[[Blueprint], None]) -> None:
+    async def _undo(self, undo: Callable[[making.Plain], None]) -> None:
         """After a child that was killed, and could undo nothing itself."""
         with suppress(SupervisorError):
-            await self._around.forks.run(partial(undo, self._blueprint), limits.CLEANUP_SECONDS)
+            await self._around.forks.run(undo, self._plain, limit=limits.CLEANUP_SECONDS)
 
     async def _restore(self, limit: Limit) -> None:
         with self._around.reaper.expecting:
             with self.members.starting(self.init):
-                make = partial(making.restore, self._blueprint, self.init, self._checkpoint)
-                self._take_init(*await self._open(make, limit, making.end_commands))
+                wanted = (self._plain, self.init.stdio.packed(), self._checkpoint)
+                self._take_init(*await self._open(limit, making.end_commands, making.restore, *wanted))
                 self._running(self.init, happenings.Started(self.id, self.init.pid))
             self._adopt(self.init)
 
     async def _delete_from_runtime(self, limit: Limit) -> Exit:
         self._memory.end()
-        delete = partial(self._run, partial(making.delete, self._blueprint), limit)
+        delete = partial(self._run, limit, making.delete, self._plain)
         if self.init.state is State.CREATED:
             with self.members.forgetting_init():
                 await delete()
@@ -285,8 +287,10 @@ class Container:
         self.members.reaped(process, exit_)
         if process is self.init and self._must_clear():
             begin(self._clear_and_record())
-        else:
-            self.members.record(process)
+            return
+        self.members.record(process)
+        if process is self.init:
+            self._around.forks.expect()  # most clients delete what has ended
 
     def _must_clear(self) -> bool:
         """Whether the end of init leaves something to the runtime: processes that live on, or a freezer."""
@@ -294,24 +298,21 @@ class Container:
 
     async def _clear_and_record(self) -> None:
         if self.init.state in (State.PAUSING, State.PAUSED):
-            await self._attempt(lambda: self._runtime().resume(self.id))
+            await self._attempt("resume")
         if not self._private_pids:
-            await self._attempt(lambda: self._runtime().kill(self.id, signal.SIGKILL, everything=True))
+            await self._attempt("kill", signal.SIGKILL.value, True)
         self.members.record(self.init)
 
-    async def _attempt(self, action: Callable[[], None]) -> None:
+    async def _attempt(self, command: str, *arguments: Any) -> None:
         try:
             with suppress(NotFound):
-                await self._run(action, limits.CLEANUP_SECONDS)
+                await self._ask(limits.CLEANUP_SECONDS, command, *arguments)
         except SupervisorError as error:
             log.warning("after the end of init of container %s: %s", self.id, error)
 
     async def _kill_init(self, signal_number: int, limit: Limit, *, everything: bool) -> None:
-        def kill() -> None:
-            self._runtime().kill(self.id, signal_number, everything=everything)
-
         try:
-            await self._run(kill, limit)
+            await self._ask(limit, "kill", signal_number, everything)
         except DeadlineExceeded:
             # A runtime that hangs is no reason why a container should not come to its end.
             if signal_number != signal.SIGKILL or not self._around.reaper.kill(self.init.pid, signal_number):

@@ -6,7 +6,8 @@ is what makes forking safe; the daemon itself, with its threads, never forks.
 
 The child of a `start` becomes the shim, and so does next to nothing itself: what it touches, each shim
 has for itself as long as it lives. A child of its own reads the order, does what `start` does, and
-hands it the listening socket. For the same reason an order's beginning is fixed, and not JSON:
+hands it the listening socket. Both are forked ahead: one such shim is kept ready, so that a start waits
+for no fork. For the same reason an order's beginning is fixed, and not JSON:
 
     kind, number of the order, title \\0 folder \\0 {"argv", "env", "stdin"}
 
@@ -32,22 +33,25 @@ from functools import partial
 from typing import Any, NoReturn
 
 from supervisor.errors import SupervisorError
-from supervisor.kernel.process import title_place, write_title
-from supervisor.kernel.sockets import Socket
+from supervisor.kernel.process import own_pages, title_place, write_title
+from supervisor.kernel.sockets import Socket, is_ready, packet_pair
 from supervisor.shimv2.runc import log
 from supervisor.shimv2.runc.flags import parse
-from supervisor.shimv2.runc.forks import Fork
 from supervisor.shimv2.runc.loop import default_signals, note_signals
 from supervisor.shimv2.runc.packing import fill_holes, pack_code_of
 from supervisor.shimv2.runc.rehearsal import rehearse
-from supervisor.shimv2.runc.server import Identity, Shim
-from supervisor.shimv2.runc.start import detach, prepare
+from supervisor.shimv2.runc.server import STDERR, Shim
+from supervisor.shimv2.runc.start import detach, enter, prepare
 
 ORDER = struct.Struct("<cI")
 RESULT = struct.Struct("<Ii")
 START, RUN, KILL = b"s", b"r", b"k"
+NOBODY = 0
+"""In place of an order's number: nobody has ordered it yet. The daemon counts from 1."""
 
 MAX_MESSAGE = 1 << 20
+SETTLED_MILLISECONDS = 30
+"""Without an order for so long, the next shim is forked ahead: not while others have work to do."""
 MAX_TOLD = 32 << 10
 """Bytes of each stream that a result holds: a message has to fit into the socket's buffer."""
 
@@ -102,6 +106,24 @@ def _keep_environment() -> None:
         os.environ[name] = value
 
 
+class _Spare:
+    """A shim that waits for its order, and the launcher's end of the socket on which that comes."""
+
+    def __init__(self, pid: int, orders: Socket) -> None:
+        self.pid = pid
+        self._orders = orders
+
+    def become(self, order: bytes) -> bool:
+        """Whether it is there to take the order."""
+        try:
+            self._orders.send(order)
+        except OSError:
+            return False
+        finally:
+            self._orders.close()
+        return True
+
+
 class _Launcher:
     def __init__(self, channel: socket.socket, act: Act, shim: Shim) -> None:
         self._shim = shim
@@ -109,6 +131,8 @@ class _Launcher:
         self._act = act
         self._title_place = title_place()
         self._children: dict[int, int] = {}
+        self._spare: _Spare | None = None
+        self._wants_spare = True
         self._noted, self._noting = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poller = select.poll()
         self._poller.register(self._noted, select.POLLIN)
@@ -121,7 +145,10 @@ class _Launcher:
         orders = self._channel.fileno()
         with suppress(ConnectionError):
             while True:
-                for ready, _ in self._poller.poll():
+                came = self._poller.poll(SETTLED_MILLISECONDS if self._wants_spare else None)
+                if not came:
+                    self._spare, self._wants_spare = self._make_spare(), False
+                for ready, _ in came:
                     if not (self._take() if ready == orders else self._noted_signals()):
                         return
 
@@ -132,12 +159,33 @@ class _Launcher:
         kind, number = ORDER.unpack_from(message)
         if kind == KILL:
             self._kill(number)
-            return True
+        elif kind == START:
+            self._start(number, message)
+        else:
+            self._fork(number, partial(self._become_action, number, message[ORDER.size :]))
+        return True
+
+    def _start(self, number: int, order: bytes) -> None:
+        """Give an order to the shim that waits for one, or to a new one."""
+        spare, self._spare = self._spare, None
+        while spare is None or not spare.become(order):
+            spare = self._make_spare()
+        self._children[spare.pid] = number
+        self._wants_spare = True
+
+    def _make_spare(self) -> _Spare:
+        ours, theirs = packet_pair()
+        pid = self._fork(NOBODY, partial(self._become_shim, theirs))
+        theirs.close()
+        return _Spare(pid, ours)
+
+    def _fork(self, number: int, become: Callable[[], int]) -> int:
+        """Have a child `become` something on behalf of an order, and end with the code that it answers."""
         pid = os.fork()
         if not pid:
-            self._become(kind, number, message[ORDER.size :])
+            _end_with(become)
         self._children[pid] = number
-        return True
+        return pid
 
     def _is_abandoned(self) -> bool:
         """Whether the daemon is gone: then what it has ordered is no longer wanted."""
@@ -166,26 +214,21 @@ class _Launcher:
             if not pid:
                 break
             code = os.waitstatus_to_exitcode(status)
-            self._channel.send(RESULT.pack(self._children.pop(pid), code if code >= 0 else 128 - code))
+            if (number := self._children.pop(pid)) != NOBODY:
+                self._channel.send(RESULT.pack(number, code if code >= 0 else 128 - code))
 
-    def _become(self, kind: bytes, number: int, order: bytes) -> NoReturn:
-        """In the child: stand where the binary would have been started, act, and end."""
-        code = 1
+    def _become_action(self, number: int, order: bytes) -> int:
+        """In a child: stand where the binary would have been started, and act."""
+        os.setsid()
+        default_signals()
         try:
-            os.setsid()
             title, folder, rest = order.split(b"\0", 2)
             write_title(self._title_place, title)
             os.chdir(folder)
-            if kind != START:
-                default_signals()
-            code = (self._become_shim if kind == START else self._run)(number, rest)
+            return self._run(number, rest)
         except OSError as error:
-            self._tell(number, code, b"", f"{error}\n".encode())
-        # The last stop of a process: there is nobody above to tell.
-        except BaseException:
-            log.exception("an action failed because of an error of its own")
-        finally:
-            os._exit(code)
+            self._tell(number, 1, b"", f"{error}\n".encode())
+            return 1
 
     def _run(self, number: int, order: bytes) -> int:
         """An action that ends."""
@@ -196,22 +239,40 @@ class _Launcher:
             self._tell(number, code, _content(stdout), _content(stderr))
         return code
 
-    def _become_shim(self, number: int, order: bytes) -> int:
-        """Serve, once a child has prepared that."""
-        detach(self._channel.fileno())
+    def _become_shim(self, orders: Socket) -> int:
+        """In a child: have one of its own wait for the order and prepare to serve, and then serve."""
+        os.setsid()
+        kept = (self._channel.fileno(), orders.fileno())
+        detach(*kept)
         shim = self._shim
         shim.begin()
-        preparing = shim.forks.start(partial(self._prepare, number, order), (self._channel.fileno(),))
+        preparing = shim.forks.start(partial(self._prepare, orders), kept, stays=True)
         self._channel.close()
-        preparing.answered.then(lambda _: _serve(shim, preparing))
+        orders.close()
+        preparing.answered.then(shim.take_over)
         shim.loop.run()
         return 0
 
-    def _prepare(self, number: int, order: bytes) -> tuple[Any, Sequence[int]]:
+    def _prepare(self, orders: Socket) -> tuple[Any, Sequence[int]]:
         """In a child of the shim: do what `start` does, and answer the daemon."""
+        if not is_ready(orders, 0):
+            own_pages()
+        message = orders.recv(MAX_MESSAGE)
+        if not message:
+            return None, ()  # the launcher is gone
+        _, number = ORDER.unpack_from(message)
+        title, folder, order = message[ORDER.size :].split(b"\0", 2)
+        for process in ("self", str(os.getppid())):
+            write_title(self._title_place, title, process)
+        try:
+            enter(folder)
+        except OSError as error:
+            self._tell(number, 1, b"", f"{error}\n".encode())
+            return None, ()
         with _streams(json.loads(order)) as (argv, _, _):
             try:
                 flags = parse(argv)
+                log.set_debugging(flags.debug)
                 prepared = prepare(flags, os.getppid())
             except (SupervisorError, OSError) as error:
                 self._tell(number, 1, b"", f"containerd-shim-oci-v2: {error}\n".encode())
@@ -225,32 +286,30 @@ class _Launcher:
         if prepared.listener is None:
             return None, ()
         identity = (prepared.namespace, prepared.socket_path, prepared.inode, prepared.events_address)
-        listener = prepared.listener.detach()
-        return (identity, listener, flags.debug), (listener,)
+        bundle = os.open(".", os.O_PATH | os.O_CLOEXEC)
+        handed = (prepared.listener.detach(), bundle, STDERR)
+        return (identity, flags.debug, handed), handed
 
     def _tell(self, number: int, code: int, stdout: bytes, stderr: bytes) -> None:
         told = {"stdout": stdout.decode(BYTES), "stderr": stderr.decode(BYTES)}
         self._channel.send(RESULT.pack(number, code) + json.dumps(told).encode())
 
 
-def _serve(shim: Shim, preparing: Fork) -> None:
-    """Begin to serve at the socket that was prepared, if there is one."""
+def _end_with(become: Callable[[], int]) -> NoReturn:
+    code = 1
     try:
-        value, handed = preparing.answered.result()
-    except SupervisorError as error:
-        log.error("the start of a shim failed: %s", error)
-        value = None
-    if value is None:
-        shim.loop.stop()
-        return
-    identity, listener, debugging = value
-    log.set_debugging(debugging)
-    shim.serve(Identity(*identity), Socket(fileno=handed[listener]))
+        code = become()
+    # The last stop of a process: there is nobody above to tell.
+    except BaseException:
+        log.exception("an action failed because of an error of its own")
+    finally:
+        os._exit(code)
 
 
 @contextmanager
 def _streams(order: Mapping[str, Any]) -> Iterator[tuple[Sequence[str], int, int]]:
     """Stand in an order's environment, with files in memory as the standard streams."""
+    before = dict(os.environ)
     os.environ.clear()
     os.environ.update(order["env"])
     stdin, stdout, stderr = _memory(order["stdin"].encode(BYTES)), _memory(), _memory()
@@ -262,6 +321,8 @@ def _streams(order: Mapping[str, Any]) -> Iterator[tuple[Sequence[str], int, int
     finally:
         for number, descriptor in enumerate(kept):
             os.dup2(descriptor, number)
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _memory(content: bytes = b"") -> int:

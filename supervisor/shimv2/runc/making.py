@@ -12,20 +12,18 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from supervisor.errors import SupervisorError
 from supervisor.kernel import oom
 from supervisor.kernel.cgroup import Cgroup, cgroup_of
-from supervisor.model.record import record
 from supervisor.shimv2.runc import bundle as files
 from supervisor.shimv2.runc import limits, log, options, rootfs
 from supervisor.shimv2.runc.messages import mounts_in, options_in
 from supervisor.shimv2.runc.options import Options
 from supervisor.shimv2.runc.plumbing import Plumbing, plumbing_for
-from supervisor.shimv2.runc.process import Process
 from supervisor.shimv2.runc.runtime import Runtime
-from supervisor.shimv2.runc.wiring import Wiring
+from supervisor.shimv2.runc.wiring import PlainPaths, StdioPaths, Wiring
 
 Make = Callable[[str, Mapping[int, int], str], None]
 """Have the runtime make a process; given the file for its pid, its streams, and its console's socket."""
@@ -34,8 +32,11 @@ Made = tuple[dict[str, Any], Iterable[int]]
 """What is told of what was made, as plain values, and the descriptors that go with it."""
 
 
-@record
-class Blueprint:
+Plain = tuple[str, str, str, bytes]
+"""A Blueprint's fields, in which form it is sent to a child."""
+
+
+class Blueprint(NamedTuple):
     """The container that something is made for, or in."""
 
     id: str
@@ -52,11 +53,12 @@ class Blueprint:
         return Runtime(self.options(), self.namespace, self.bundle)
 
 
-def create(wanted: Blueprint, init: Process, encoded_mounts: Sequence[bytes], checkpoint: str) -> Made:
+def create(plain: Plain, stdio: PlainPaths, encoded_mounts: Sequence[bytes], checkpoint: str) -> Made:
     """Mount the root and have the runtime create the container; a failure leaves nothing behind.
 
     From a `checkpoint` nothing is created before the start, which restores it.
     """
+    wanted = Blueprint(*plain)
     options.save(wanted.options(), wanted.bundle)
     mounts = mounts_in(encoded_mounts)
     spec = files.read_spec(wanted.bundle)
@@ -68,29 +70,33 @@ def create(wanted: Blueprint, init: Process, encoded_mounts: Sequence[bytes], ch
         if checkpoint:
             undo.pop_all()
             return facts, ()
-        made, descriptors = _make_init(wanted, init, partial(wanted.runtime().create, wanted.id), undo)
+        made, descriptors = _make_init(
+            wanted, StdioPaths(*stdio), partial(wanted.runtime().create, wanted.id), undo
+        )
         undo.pop_all()
     return facts | made, descriptors
 
 
-def restore(wanted: Blueprint, init: Process, checkpoint: str) -> Made:
+def restore(plain: Plain, stdio: PlainPaths, checkpoint: str) -> Made:
     """Have the runtime make init from a dump, running at once."""
+    wanted = Blueprint(*plain)
     with ExitStack() as undo:
         make = partial(wanted.runtime().restore, wanted.id, checkpoint)
-        made = _make_init(wanted, init, make, undo)
+        made = _make_init(wanted, StdioPaths(*stdio), make, undo)
         undo.pop_all()
     return made
 
 
-def execute(wanted: Blueprint, process: Process) -> Made:
+def execute(plain: Plain, exec_id: str, stdio: PlainPaths, spec: bytes) -> Made:
     """Have the runtime start a further process in the container."""
-    spec_file = files.exec_file(wanted.bundle, process.exec_id, "json")
-    pid_file = files.exec_file(wanted.bundle, process.exec_id, "pid")
+    wanted = Blueprint(*plain)
+    spec_file = files.exec_file(wanted.bundle, exec_id, "json")
+    pid_file = files.exec_file(wanted.bundle, exec_id, "pid")
     with ExitStack() as undo:
-        plumbing = _plumbing(wanted, process, process.exec_id)
+        plumbing = _plumbing(wanted, StdioPaths(*stdio), exec_id)
         undo.callback(plumbing.close)
         with _released(plumbing, spec_file):
-            _write_exec(process, spec_file)
+            _write_exec(exec_id, spec, spec_file)
             wanted.runtime().exec(
                 wanted.id, spec_file, pid_file, plumbing.descriptors, plumbing.console_socket
             )
@@ -101,29 +107,37 @@ def execute(wanted: Blueprint, process: Process) -> Made:
     return _told(pid, wiring)
 
 
-def undo_create(wanted: Blueprint) -> None:
+def ask(plain: Plain, command: str, *arguments: Any) -> Any:
+    """Have the runtime do something with the container: `command` is the name of a method of Runtime."""
+    wanted = Blueprint(*plain)
+    return getattr(wanted.runtime(), command)(wanted.id, *arguments)
+
+
+def undo_create(plain: Plain) -> None:
     """Undo a create whose child was killed, wherever it was then."""
-    end_commands(wanted)
+    wanted = Blueprint(*plain)
+    end_commands(plain)
     _delete(wanted)
     rootfs.unmount(wanted.bundle)
     files.remove(f"{wanted.bundle}/{files.CREATING_FILE}")
 
 
-def end_commands(wanted: Blueprint) -> None:
+def end_commands(plain: Plain) -> None:
     """Kill what a child that was killed has left running."""
     from supervisor.shimv2.runc import stray
 
-    stray.end_commands(wanted.bundle)
+    stray.end_commands(Blueprint(*plain).bundle)
 
 
-def delete(wanted: Blueprint) -> None:
+def delete(plain: Plain) -> None:
     """Have the runtime forget the container, and take its root off."""
+    wanted = Blueprint(*plain)
     wanted.runtime().delete(wanted.id)
     rootfs.unmount(wanted.bundle)
 
 
-def _make_init(wanted: Blueprint, init: Process, make: Make, undo: ExitStack) -> Made:
-    plumbing = _plumbing(wanted, init, wanted.id)
+def _make_init(wanted: Blueprint, stdio: StdioPaths, make: Make, undo: ExitStack) -> Made:
+    plumbing = _plumbing(wanted, stdio, wanted.id)
     undo.callback(plumbing.close)
     pid_file = f"{wanted.bundle}/{files.INIT_PID_FILE}"
     creating = f"{wanted.bundle}/{files.CREATING_FILE}"
@@ -156,11 +170,11 @@ def _cgroup(pid: int, container: str) -> tuple[dict[str, str], tuple[Any, ...]]:
         return dict(cgroup.folders), ()
 
 
-def _plumbing(wanted: Blueprint, process: Process, process_id: str) -> Plumbing:
+def _plumbing(wanted: Blueprint, stdio: StdioPaths, process_id: str) -> Plumbing:
     chosen = wanted.options()
     owner = (chosen.io_uid, chosen.io_gid)
     try:
-        return plumbing_for(process.stdio, process_id, wanted.namespace, owner)
+        return plumbing_for(stdio, process_id, wanted.namespace, owner)
     except SupervisorError as error:
         raise type(error)(f"failed to create init process I/O: {error}") from error
 
@@ -195,9 +209,9 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _write_exec(process: Process, path: str) -> None:
+def _write_exec(exec_id: str, spec: bytes, path: str) -> None:
     try:
-        files.write_private(path, process.spec)
+        files.write_private(path, spec)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise SupervisorError(f"write the process of exec {process.exec_id} to {path}: {reason}") from error
+        raise SupervisorError(f"write the process of exec {exec_id} to {path}: {reason}") from error

@@ -15,8 +15,12 @@ _COUNTERS = (
 """The columns of /proc/PID/net/dev behind the interface's name; the empty ones are not sent."""
 
 
-def metrics_of(cgroup: Cgroup, pid: int) -> bytes:
-    """The message of the version that the host has, as Any, with the network of `pid` if it has its own."""
+def metrics_of(folders: dict[str, str], pid: int) -> bytes:
+    """The message of the version that the host has, as Any, with the network of `pid` if it has its own.
+
+    `folders` are those of a Cgroup.
+    """
+    cgroup = Cgroup(folders)
     if cgroup.is_unified:
         from supervisor.shimv2.runc import metrics_v2
 

@@ -11,16 +11,17 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from supervisor.kernel.process import set_child_subreaper, title_of, title_place, write_title
-from supervisor.kernel.sockets import pair
+from supervisor.kernel.sockets import Socket
 from supervisor.model.instant import now
 from supervisor.shimv2.runc import layouts
-from supervisor.shimv2.runc.forks import Fork, Forks, answer
+from supervisor.shimv2.runc.forks import Order, Work, answer
+from supervisor.shimv2.runc.loop import READ
 from supervisor.shimv2.runc.reaper import Exit, Reaper
-from supervisor.shimv2.runc.server import Identity, Shim
+from supervisor.shimv2.runc.server import STDERR, Shim
 from supervisor.shimv2.runc.start import raise_oom_score
 from supervisor.shimv2.runc.task import SERVICES
 from supervisor.shimv2.runc.wiring import Wiring
@@ -29,9 +30,12 @@ from supervisor.ttrpc.looped import Client, Server
 from supervisor.ttrpc.promise import begin
 from supervisor.ttrpc.protobuf import Layout, any_of
 
-TIMES = 20
+TIMES = 40
 """How often: the interpreter of 3.11 needs 8 calls of a function to begin, and some more to settle."""
 
+Made = tuple[Any, Iterable[int]]
+
+_SIZE = 64 << 10
 _PID = 1
 _MOST_SECONDS = 20
 _PLACE = "/"
@@ -61,40 +65,72 @@ def _begin(place: tuple[int, int], title: bytes) -> None:
 
 def _live() -> None:
     """The life of one shim."""
-    shim = Shim(_Canned)
+    children = _Children()
+    shim = children.shim
     shim.begin()
     address, listener = _listening()
     told_at, events = _listening()
     sink = Server({layouts.EVENTS: {"Forward": Method(Layout("envelope"), _taken)}}, shim.loop)
     sink.listen(events)
-    shim.serve(Identity("rehearsal", _PLACE, 0, told_at), listener)
+    handed = (listener.detach(), os.open(".", os.O_PATH | os.O_CLOEXEC), os.dup(STDERR))
+    prepared = (("rehearsal", _PLACE, 0, told_at), False, handed)
+    shim.forks.start(lambda: (prepared, handed), stays=True).answered.then(shim.take_over)
     client = Client(shim.loop, address)
     begin(_play(client, shim.reaper)).then(lambda _: shim.end())
     shim.loop.run()
     client.end()
     sink.close()
+    children.close()
     shim.close()
 
 
-class _Canned(Forks):
-    """Answers as children do: the first has made a process with pipes."""
+class _Children:
+    """In place of children: they answer at once, in this process, and end when they have been asked again."""
 
-    _has_made = False
+    def __init__(self) -> None:
+        self.shim = Shim(self._begin)
+        self._answers = _answers()
+        self._channels: list[Socket] = []
 
-    def start(self, function: Callable[[], tuple[Any, Iterable[int]]], kept: Iterable[int] = ()) -> Fork:
-        """As Forks, but nothing is forked."""
-        ours, theirs = pair()
-        ours.setblocking(False)
-        made = (None, ()) if self._has_made else _made()
-        self._has_made = True
-        answer(theirs, lambda: made)
-        theirs.close()
-        for descriptor in made[1]:
-            os.close(descriptor)
-        return Fork(0, ours, self._loop, self._reaper)
+    def close(self) -> None:
+        """Let go of what they have open."""
+        for channel in self._channels:
+            channel.close()
+
+    def _begin(self, channel: Socket, function: Work | None, _kept: Iterable[int]) -> int:
+        theirs = Socket(fileno=os.dup(channel.fileno()))
+        self._channels.append(theirs)
+        if function is not None:
+            # The work of an order is not done here; what a shim is started with is.
+            ordered = isinstance(getattr(function, "__self__", None), Order)
+            _act(theirs, self._next if ordered else function)
+        self.shim.loop.watch(theirs.fileno(), READ, lambda _: self._asked(theirs))
+        return 0
+
+    def _asked(self, channel: Socket) -> None:
+        self.shim.loop.forget(channel.fileno())
+        if channel.recv(_SIZE):
+            _act(channel, self._next)
+        channel.close()
+
+    def _next(self) -> Made:
+        return next(self._answers)
 
 
-def _made() -> tuple[dict[str, Any], Iterable[int]]:
+def _act(channel: Socket, function: Work) -> None:
+    made = function()
+    answer(channel, lambda: made)
+    for descriptor in made[1]:
+        os.close(descriptor)
+
+
+def _answers() -> Iterator[Made]:
+    yield _made()
+    while True:
+        yield None, ()
+
+
+def _made() -> Made:
     """A process whose output has ended already, and whose input nobody has written to yet."""
     (source, _), (inner, outer) = ends = os.pipe(), os.pipe()
     os.write(outer, b"output")

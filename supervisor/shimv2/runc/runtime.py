@@ -88,7 +88,7 @@ class Runtime:
             if "does not exist" not in str(error).lower():
                 raise
 
-    def kill(self, container: str, signal_number: int, *, everything: bool = False) -> None:
+    def kill(self, container: str, signal_number: int, everything: bool = False) -> None:
         """Signal init, or all processes; raises NotFound when there is nothing to signal any more."""
         arguments = ["kill", *(["--all"] if everything else []), container, str(signal_number)]
         try:

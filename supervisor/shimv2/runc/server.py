@@ -12,20 +12,23 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
+from supervisor.errors import SupervisorError
 from supervisor.kernel.sockets import Socket
 from supervisor.model.record import record
 from supervisor.shimv2.runc import log
 from supervisor.shimv2.runc.container import Surroundings
-from supervisor.shimv2.runc.forks import Forks
+from supervisor.shimv2.runc.forks import Begin, Forks, Handed, child
 from supervisor.shimv2.runc.loop import Loop
 from supervisor.shimv2.runc.publisher import Publisher
 from supervisor.shimv2.runc.reaper import Reaper
 from supervisor.shimv2.runc.task import TaskService
 from supervisor.ttrpc.looped import Server
-from supervisor.ttrpc.promise import begin
+from supervisor.ttrpc.promise import Promise, begin
 
 FLUSH_SECONDS = 5.0
+STDERR = 2
 
 
 @record
@@ -41,10 +44,10 @@ class Identity:
 class Shim:
     """What one shim's process is made of."""
 
-    def __init__(self, forks: type[Forks] = Forks) -> None:
+    def __init__(self, begin: Begin = child) -> None:
         self.loop = Loop()
         self.reaper = Reaper()
-        self.forks = forks(self.loop, self.reaper)
+        self.forks = Forks(self.loop, self.reaper, begin)
         self._identity: Identity | None = None
         self._publisher = Publisher(self.loop)
         self._around = Surroundings(self.loop, self.reaper, self.forks, self._publisher.tell)
@@ -69,6 +72,24 @@ class Shim:
         self.server.listen(listener)
         log.debug("serving %s", identity.socket_path)
 
+    def take_over(self, prepared: Promise[tuple[Any, Handed]]) -> None:
+        """Serve at the socket that a child has prepared, in the bundle that it stands in; if there is one."""
+        try:
+            told, handed = prepared.result()
+        except SupervisorError as error:
+            log.error("the start of a shim failed: %s", error)
+            told = None
+        if told is None:
+            self.loop.stop()
+            return
+        identity, debugging, (listener, bundle, stderr) = told
+        os.fchdir(handed[bundle])
+        os.dup2(handed[stderr], STDERR)
+        os.close(handed[bundle])
+        os.close(handed[stderr])
+        log.set_debugging(debugging)
+        self.serve(Identity(*identity), Socket(fileno=handed[listener]))
+
     def end(self) -> None:
         """End the loop, once all that happened is told.
 
@@ -86,6 +107,7 @@ class Shim:
         """Let go of everything that is open; for one that was never told to end."""
         self._publisher.disconnect()
         self.server.close()
+        self.forks.close()
         self.loop.close()
 
     async def _end(self) -> None:

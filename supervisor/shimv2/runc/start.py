@@ -172,6 +172,7 @@ def _become_server(prepared: Prepared, listener: socket.socket, *, debug: bool) 
     try:
         os.setsid()
         detach(listener.fileno())
+        enter(".")
         log.set_debugging(debug)
         # Imported here, so that a caller has its answer while the server gets ready.
         from supervisor.shimv2.runc.server import Identity, Shim
@@ -191,20 +192,28 @@ def _become_server(prepared: Prepared, listener: socket.socket, *, debug: bool) 
 
 
 def detach(*kept: int) -> None:
-    """Leave the caller's streams and whatever else was inherited; log into the bundle's fifo.
+    """Leave the caller's streams and whatever else was inherited.
 
     And be the one whom orphans of this process's children go to (containerd: pkg/shim, `setupSignals`).
     """
     set_child_subreaper()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for number in (0, 1):
+    for number in range(3):
         os.dup2(null, number)
-    os.dup2(_log_descriptor(null), 2)
     close_all_but(kept)
     raise_oom_score()
 
 
-def _log_descriptor(otherwise: int) -> int:
+def enter(bundle: str | bytes) -> None:
+    """Stand in the bundle, and log into its fifo."""
+    os.chdir(bundle)
+    descriptor = _log_descriptor()
+    if descriptor is not None:
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+
+
+def _log_descriptor() -> int | None:
     """The fifo that the daemon reads logs from, opened so that neither its absence nor its slowness stops us.
 
     Open for reading too, so that what is logged while the daemon is away waits for the next one.
@@ -212,7 +221,7 @@ def _log_descriptor(otherwise: int) -> int:
     try:
         return os.open("log", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return otherwise
+        return None
 
 
 def raise_oom_score(step: int = 1) -> None:

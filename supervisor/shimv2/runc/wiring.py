@@ -12,6 +12,9 @@ Line = tuple[int, ...]
 """Descriptors: where bytes are read, where they are written, and what has to be held open meanwhile."""
 
 
+PlainPaths = tuple[str, str, str, bool]
+
+
 @record
 class StdioPaths:
     """Where the client wants a process's streams, exactly as it said; empty means nowhere."""
@@ -20,6 +23,10 @@ class StdioPaths:
     stdout: str = ""
     stderr: str = ""
     terminal: bool = False
+
+    def packed(self) -> PlainPaths:
+        """As a plain value."""
+        return self.stdin, self.stdout, self.stderr, self.terminal
 
 
 @record

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 
 from supervisor.errors import DeadlineExceeded, NotFound, SupervisorError, Unavailable
 from supervisor.shimv2.runc import limits
-from supervisor.shimv2.runc.forks import Forks
-from supervisor.shimv2.runc.loop import Loop
+from supervisor.shimv2.runc.forks import LINGER_SECONDS, Forks
+from supervisor.shimv2.runc.loop import Loop, default_signals
 from supervisor.shimv2.runc.reaper import Reaper
 from supervisor.ttrpc.promise import Promise, Turns, begin
 
@@ -41,42 +42,124 @@ def here() -> Iterator[Here]:
     before = signal.getsignal(signal.SIGCHLD)
     made = Here()
     yield made
+    made.forks.close()
     made.loop.close()
+    default_signals()
     signal.signal(signal.SIGCHLD, before)
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+def fail() -> None:
+    raise NotFound("no such thing")
+
+
+def fail_differently() -> None:
+    os.open("/nope", os.O_RDONLY)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def opened() -> tuple[list[int], list[int]]:
+    pipe = list(os.pipe())
+    os.write(pipe[1], b"from the child")
+    return pipe, pipe
+
+
+def descriptors() -> list[int]:
+    return [int(name) for name in os.listdir("/proc/self/fd")]
 
 
 def test_values_and_where_they_come_from(here: Here) -> None:
     assert here.result(here.forks.run(os.getpid)) != os.getpid()
     value = {"a": (1, "x", b"y", [None, True])}
-    assert here.result(here.forks.run(lambda: value)) == value
-    assert here.result(here.forks.run(lambda: b"x" * 3_000_000)) == b"x" * 3_000_000
+    assert here.result(here.forks.run(same, value)) == value
+    assert here.result(here.forks.run(same, b"x" * 3_000_000)) == b"x" * 3_000_000
 
 
 def test_errors_keep_their_kind_and_text(here: Here) -> None:
-    def fail() -> None:
-        raise NotFound("no such thing")
+    for _ in range(2):  # in a child that was made for it, and in one that stayed
+        with pytest.raises(NotFound, match=r"^no such thing$"):
+            here.result(here.forks.run(fail))
+        with pytest.raises(NotFound, match="/nope: no such file"):
+            here.result(here.forks.run(fail_differently))
 
-    def fail_differently() -> None:
-        os.open("/nope", os.O_RDONLY)
 
-    with pytest.raises(NotFound, match=r"^no such thing$"):
-        here.result(here.forks.run(fail))
-    with pytest.raises(NotFound, match="/nope: no such file"):
-        here.result(here.forks.run(fail_differently))
+def test_a_worker_stays_for_a_moment(here: Here) -> None:
+    first = here.result(here.forks.run(os.getpid))
+    assert here.result(here.forks.run(os.getpid)) == first
+    here.result(here.loop.pause(2 * LINGER_SECONDS))
+    assert not os.path.exists(f"/proc/{first}")
+    assert here.forks._free is None
+    assert here.result(here.forks.run(os.getpid)) != first
+
+
+def test_a_worker_keeps_nothing_open(here: Here) -> None:
+    before = here.result(here.forks.run(descriptors))
+    numbers, handed = here.result(here.forks.open(opened))
+    reader, writer = (handed[number] for number in numbers)
+    os.close(writer)
+    assert os.read(reader, 100) == b"from the child"
+    assert os.read(reader, 100) == b""  # the child, which is still there, has no writing end
+    os.close(reader)
+    assert here.result(here.forks.run(descriptors)) == before
+
+
+def test_two_at_once_have_a_child_each_and_one_stays(here: Here) -> None:
+    async def both() -> list[int]:
+        works = [begin(here.forks.run(slowly)) for _ in range(2)]
+        return [await work for work in works]
+
+    pids = here.result(both())
+    assert len(set(pids)) == 2
+    here.result(here.loop.pause(0.1))
+    assert [os.path.exists(f"/proc/{pid}") for pid in pids].count(True) == 1
+
+
+def slowly() -> int:
+    time.sleep(0.2)
+    return os.getpid()
+
+
+def test_a_worker_that_is_expected_is_there_before(here: Here) -> None:
+    here.forks.expect()
+    here.forks.expect()
+    assert here.forks._free is not None
+    pid = here.forks._free.pid
+    assert here.result(here.forks.run(os.getpid)) == pid
+
+
+def test_a_worker_that_was_killed_while_it_waited(here: Here) -> None:
+    pid = here.result(here.forks.run(os.getpid))
+    os.kill(pid, signal.SIGKILL)
+    here.result(here.loop.pause(0.1))
+    assert here.result(here.forks.run(os.getpid)) != pid
+
+
+def test_a_worker_that_is_killed_before_it_reads(here: Here) -> None:
+    pid = here.result(here.forks.run(os.getpid))
+    os.kill(pid, signal.SIGSTOP)
+    asked = begin(here.forks.run(os.getpid))
+    os.kill(pid, signal.SIGKILL)
+
+    async def wait() -> None:
+        await asked
+
+    with pytest.raises(Unavailable, match="was killed"):
+        here.result(wait())
 
 
 def test_limits_hold_in_the_child(here: Here) -> None:
     assert here.result(here.forks.run(limits.remaining)) is None
-    assert 0 < here.result(here.forks.run(limits.remaining, 5.0)) <= 5
+    assert 0 < here.result(here.forks.run(limits.remaining, limit=5.0)) <= 5
 
 
 def test_descriptors_are_handed_over(here: Here) -> None:
-    def work() -> tuple[list[int], list[int]]:
-        pipe = list(os.pipe())
-        os.write(pipe[1], b"from the child")
-        return pipe, pipe
-
-    numbers, handed = here.result(here.forks.open(work))
+    numbers, handed = here.result(here.forks.open(opened))
     reader, writer = (handed[number] for number in numbers)
     assert os.read(reader, 100) == b"from the child"
     assert not os.get_inheritable(reader)
@@ -103,8 +186,10 @@ def test_a_child_has_no_descriptor_but_those_it_is_given(here: Here) -> None:
 
 
 def test_a_child_that_is_killed(here: Here) -> None:
-    with pytest.raises(Unavailable, match="was killed"):
-        here.result(here.forks.run(lambda: os.kill(os.getpid(), signal.SIGKILL)))
+    for _ in range(2):  # in a child that was made for it, and in one that stayed
+        with pytest.raises(Unavailable, match="was killed"):
+            here.result(here.forks.run(die))
+        here.result(here.forks.run(os.getpid))
 
 
 def test_many_at_once(here: Here) -> None:
@@ -113,9 +198,9 @@ def test_many_at_once(here: Here) -> None:
         return [(await fork.answered)[0] for fork in forks]
 
     assert here.result(all_of_them()) == list(range(20))
-    descriptors = os.listdir("/proc/self/fd")
+    before = os.listdir("/proc/self/fd")
     assert here.result(all_of_them()) == list(range(20))
-    assert os.listdir("/proc/self/fd") == descriptors
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_what_comes_late(here: Here) -> None:

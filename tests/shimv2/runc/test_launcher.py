@@ -111,6 +111,45 @@ def _standing_in(folder: Path) -> int:
     return 0
 
 
+def test_a_shim_is_kept_ready(shim: Shim) -> None:
+    shim.bundle("c1", spec(["true"]))
+    shim.bundle("c2", spec(["true"]))
+
+    async def start() -> list[int]:
+        async with Launcher(Path(SHIM)) as launcher:
+            (first,) = await asyncio.to_thread(eventually, lambda: _children(launcher), "a shim")
+            await _start(launcher, shim, "c1")
+            assert _shim_pid(shim, "c1") == first
+            others = await asyncio.to_thread(eventually, lambda: set(_children(launcher)) - {first}, "a shim")
+            (second,) = others
+            os.kill(second, signal.SIGKILL)
+            await asyncio.to_thread(eventually, lambda: second not in _children(launcher), "its end")
+            await _start(launcher, shim, "c2")
+            assert _shim_pid(shim, "c2") != second
+            (third,) = await asyncio.to_thread(
+                eventually, lambda: set(_children(launcher)) - shim.pids, "a shim"
+            )
+            return [second, third]
+
+    gone = asyncio.run(start())
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in gone), "their end with the launcher")
+
+
+async def _start(launcher: Launcher, shim: Shim, name: str) -> None:
+    bundle = shim.folder / "b" / name
+    done = await launcher.run(_argv(shim, name, "start"), bundle, dict(os.environ), shim.params(name))
+    assert done is not None
+    assert (done.code, done.stderr) == (0, b"")
+
+
+def _shim_pid(shim: Shim, name: str) -> int:
+    address = (shim.folder / "b" / name / "address").read_text()
+    with Client(address) as client:
+        pid: int = client.call(TASK, "Connect", task.ConnectRequest(id=name), task.ConnectResponse).shim_pid
+    shim.pids.add(pid)
+    return pid
+
+
 def test_a_hundred_forks_leave_nothing(shim: Shim) -> None:
     async def start() -> tuple[list[int], set[int]]:
         async with Launcher(Path(SHIM)) as launcher:
@@ -120,7 +159,9 @@ def test_a_hundred_forks_leave_nothing(shim: Shim) -> None:
                     done = await launcher.run([SHIM, "-v"], shim.folder, {}, b"")
                     assert done is not None
                     assert done.code == 0
-                await asyncio.to_thread(eventually, lambda: not _children(launcher), "the end of zombies")
+                await asyncio.to_thread(
+                    eventually, lambda: len(_children(launcher)) == 1, "the ready one alone"
+                )
                 counts.append(len(os.listdir(f"/proc/{launcher.pid}/fd")))
             return counts, launcher._waiting.keys() | set()
 

@@ -240,8 +240,9 @@ def test_a_writer_that_is_killed_is_replaced(shim: Shim, tmp_path: Path) -> None
     eventually(lambda: path.read_bytes().startswith(b"before"), "output")
     (shim_pid,) = shim.pids
     init = shim.state("c1").pid
-    words = Path(f"/proc/{shim_pid}/task/{shim_pid}/children").read_text().split()
-    (writer,) = [int(word) for word in words if int(word) != init]
+    children = Path(f"/proc/{shim_pid}/task/{shim_pid}/children")
+    eventually(lambda: len(children.read_text().split()) == 2, "the end of the worker that made it")
+    (writer,) = {int(word) for word in children.read_text().split()} - {init}
     os.kill(writer, signal.SIGKILL)
     size = path.stat().st_size
     eventually(lambda: path.stat().st_size > size + 20, "more output")

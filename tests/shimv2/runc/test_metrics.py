@@ -55,7 +55,7 @@ def cgroup_with(files: dict[str, str], folder: Path) -> Cgroup:
 
 
 def figures(cgroup: Cgroup, pid: int) -> v1.Metrics | v2.Metrics:
-    sent = AnyMessage.FromString(metrics_of(cgroup, pid))
+    sent = AnyMessage.FromString(metrics_of(dict(cgroup.folders), pid))
     version = sent.type_url.removeprefix("io.containerd.cgroups.").removesuffix(".Metrics")
     return {"v1": v1, "v2": v2}[version].Metrics.FromString(sent.value)
 
