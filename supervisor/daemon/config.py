@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any as Anything
 
+from supervisor.diff.limits import DEFAULT_LIMITS, Limits
 from supervisor.errors import InvalidArgument
 from supervisor.model.restart import RestartSettings
 from supervisor.registry.settings import RegistrySettings
@@ -118,9 +119,13 @@ def _decoders() -> Mapping[str, StreamProcessor]:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """Layers: whether each is on disk before the answer, and programs that make layers of other things."""
+    """Layers: whether each is on disk before the answer, what one may become at most, and programs.
+
+    `stream_processors` make layers of other things.
+    """
 
     sync_fs: bool = False
+    limits: Limits = DEFAULT_LIMITS
     stream_processors: Mapping[str, StreamProcessor] = field(default_factory=_decoders)
 
 
@@ -222,6 +227,9 @@ def parse(document: Mapping[str, Anything]) -> Config:
         _require(driver, ("overlayfs", "native"), "snapshots.drivers")
     if config.transfer.concurrent < 1 or config.transfer.unpacks < 0:
         raise InvalidArgument("transfer.concurrent must be 1 or more, and transfer.unpacks 0 or more")
+    for name, limit in dataclasses.asdict(config.diff.limits).items():
+        if limit < 0:
+            raise InvalidArgument(f"diff.limits.{name} is {limit}, but must be 0 (no limit) or more")
     for name, socket in config.sockets.items():
         if not socket.path.startswith("/"):
             raise InvalidArgument(f"sockets.{name}.path {socket.path!r} must be an absolute path")

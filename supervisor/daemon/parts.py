@@ -185,7 +185,7 @@ async def transfer_stores(context: Context) -> Part:
     await in_thread(spool.mkdir, mode=0o700, exist_ok=True)
     settings, manager = context.config.diff, context.get(MountManager)
     processors = [Processor(name, **asdict(one)) for name, one in settings.stream_processors.items()]
-    processing = Processing(processors)
+    processing = Processing(processors, limits=settings.limits)
 
     def unpacked(
         namespace: Namespace, blob: Readable, media_type: str, mounts: Sequence[Mount], apart: bool
@@ -202,7 +202,9 @@ async def transfer_stores(context: Context) -> Part:
             )
 
     unpacks = context.config.transfer.unpacks or os.cpu_count() or 1
-    stores = Stores(context.get(ContentStore), context.get(Snapshots), unpacked, spool, unpacks)
+    stores = Stores(
+        context.get(ContentStore), context.get(Snapshots), unpacked, spool, unpacks, settings.limits
+    )
     await in_thread(reclaim, stores)
     return Part(stores)
 

@@ -116,6 +116,7 @@ async def diff(context: Context) -> Part:
         mounts=context.get(MountManager),
         sync_fs=settings.sync_fs,
         processors=processors,
+        limits=settings.limits,
     )
     return Part(servicer, servicer)
 

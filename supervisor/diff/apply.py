@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from supervisor.diff import media_types, processors
+from supervisor.diff import bounded, media_types, processors
 from supervisor.diff import target as targets
-from supervisor.diff.compression import Readable, decompress
+from supervisor.diff.compression import Readable
 from supervisor.diff.finishing import finish
+from supervisor.diff.limits import DEFAULT_LIMITS, Limits
 from supervisor.diff.processors import Processor
 from supervisor.diff.stream import Counted
 from supervisor.diff.target import Target, plan
@@ -47,10 +48,11 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """The stream processors that are configured, and a client's payloads for them."""
+    """The stream processors that are configured, a client's payloads for them, and what may come of it."""
 
     processors: Sequence[Processor] = ()
     payloads: Mapping[str, bytes] = field(default_factory=dict)
+    limits: Limits = DEFAULT_LIMITS
 
 
 NO_PROCESSING = Processing()
@@ -82,15 +84,16 @@ def apply(
 
     Mounts that have to be performed are so in the worker's own namespace, at a folder below `tmp_root`.
     `apart` is for a layer whose lower ones are being unpacked at the same time; it needs `complete` later.
-    Raises SupervisorError naming what failed; the tree may then hold part of the layer.
+    Raises ResourceExhausted for a layer beyond the limits, SupervisorError naming what else failed; the
+    tree may then hold part of the layer.
     """
     target = targets.apart(mounts) if apart else plan(mounts, in_user_namespace=in_user_namespace())
     through, last_type = processors.chain(media_type, processing.processors)
     if not through:
-        return _apply(blob, media_type, target, tmp_root, sync=sync)
+        return _apply(blob, media_type, target, tmp_root, sync=sync, limits=processing.limits)
     file = cast("BinaryIO", blob)  # which programs can read, too
     with processors.running(file, media_type, through, processing.payloads) as made:
-        return _apply(made, last_type, target, tmp_root, sync=sync)
+        return _apply(made, last_type, target, tmp_root, sync=sync, limits=processing.limits)
 
 
 def complete(applied: Applied, below: Sequence[Mount]) -> None:
@@ -101,11 +104,13 @@ def complete(applied: Applied, below: Sequence[Mount]) -> None:
         raise SupervisorError(f"complete the layer in {applied.root}: {error}") from error
 
 
-def _apply(blob: Readable, media_type: str, target: Target, tmp_root: Path, *, sync: bool) -> Applied:
-    counted = Counted(decompress(blob, by_magic=media_types.may_be_compressed(media_type)))
+def _apply(
+    blob: Readable, media_type: str, target: Target, tmp_root: Path, *, sync: bool, limits: Limits
+) -> Applied:
+    counted = Counted(bounded.plain(blob, limits, by_magic=media_types.may_be_compressed(media_type)))
     try:
         with _mount_point(target, tmp_root) as point:
-            report = unpack(counted, target, point, sync=sync and not target.marks)
+            report = unpack(counted, target, point, sync=sync and not target.marks, limits=limits)
         if target.marks:
             finish(target.root, target.lowers, report)
             if sync:

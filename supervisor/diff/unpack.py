@@ -15,6 +15,7 @@ from supervisor.diff import whiteout
 from supervisor.diff.entry import Entry, Kind
 from supervisor.diff.file_writers import MAX_FILE_BYTES, FileWriters
 from supervisor.diff.hiding import Hiding
+from supervisor.diff.limits import Limits
 from supervisor.diff.removal import remove
 from supervisor.diff.tar_reader import TarReader
 from supervisor.errors import SupervisorError
@@ -36,8 +37,10 @@ _XATTR_EXCEPT = "security.capability"
 class Unpacker:
     """Makes the tree that an archive describes, below the root of this process."""
 
-    def __init__(self, hiding: Hiding, *, drop_xattrs: tuple[str, ...] = ()) -> None:
+    def __init__(self, hiding: Hiding, limits: Limits, *, drop_xattrs: tuple[str, ...] = ()) -> None:
         self._hiding = hiding
+        self._limits = limits
+        self._made = 0
         self._drop_xattrs = (*_XATTR_REFUSED, *drop_xattrs)
         self._known: dict[tuple[bytes, ...], bytes] = {}
         self._directory_times: dict[bytes, tuple[int, int]] = {}
@@ -48,6 +51,8 @@ class Unpacker:
         """Make every entry of `archive`, and set the times of its directories at the end."""
         try:
             for entry in archive:
+                self._count()
+                self._limits.check_size(entry.shown(), entry.size)
                 try:
                     self._one(entry, archive)
                 except OSError as error:
@@ -58,6 +63,11 @@ class Unpacker:
         finally:
             self._writers.close()
         self._finish()
+
+    def _count(self) -> None:
+        """Take account of an entry, or of a directory that one implies."""
+        self._made += 1
+        self._limits.check_entries(self._made)
 
     def _one(self, entry: Entry, archive: TarReader) -> None:
         if entry.kind is Kind.GLOBAL:
@@ -217,6 +227,7 @@ class Unpacker:
 
     def _enter(self, path: bytes, mode: int | None) -> None:
         if mode is None:
+            self._count()
             os.mkdir(path, _DEFAULT_MODE)
             os.chmod(path, _DEFAULT_MODE)
             self.implied[path] = None

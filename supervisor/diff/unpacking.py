@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, field
 from typing import IO
 
 from supervisor.diff import child
+from supervisor.diff.limits import DEFAULT_LIMITS, Limits
 from supervisor.diff.target import Target
-from supervisor.errors import SupervisorError
+from supervisor.errors import ResourceExhausted, SupervisorError
 
 PIPE_BYTES = 1 << 20
 MAX_LINE_BYTES = 64 << 10
@@ -26,12 +27,15 @@ class Report:
     opaque: list[str] = field(default_factory=list)
 
 
-def unpack(archive: Iterable[bytes], target: Target, point: str, *, sync: bool) -> Report:
+def unpack(
+    archive: Iterable[bytes], target: Target, point: str, *, sync: bool, limits: Limits = DEFAULT_LIMITS
+) -> Report:
     """Have a worker unpack the tar in `archive` into `target`, mounted at `point` if it has to be.
 
-    Raises SupervisorError with the worker's text; errors of `archive` itself pass through.
+    Raises ResourceExhausted or SupervisorError with the worker's text; errors of `archive` itself pass
+    through.
     """
-    request = _request(target, point, sync=sync)
+    request = _request(target, point, sync=sync, limits=limits)
     with child.running("worker", request, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         # A worker that has given up closes the pipe; why it did stands in its last line.
         with contextlib.suppress(BrokenPipeError):
@@ -41,13 +45,14 @@ def unpack(archive: Iterable[bytes], target: Target, point: str, *, sync: bool) 
         return _listen(child.of(process.stdout))
 
 
-def _request(target: Target, point: str, *, sync: bool) -> dict[str, object]:
+def _request(target: Target, point: str, *, sync: bool, limits: Limits) -> dict[str, object]:
     return {
         "root": target.root or point,
         "mounts": [asdict(mount) for mount in target.mounts],
         "marks": target.marks,
         "user_xattrs": target.user_xattrs,
         "sync": sync,
+        "limits": asdict(limits),
     }
 
 
@@ -71,6 +76,8 @@ def _listen(pipe: IO[bytes]) -> Report:
                     report.implied.append(path)
                 case {"opaque": str(path)}:
                     report.opaque.append(path)
+                case {"exceeded": str(text)}:
+                    raise ResourceExhausted(text)
                 case {"error": str(text)}:
                     raise SupervisorError(text)
     raise SupervisorError("the unpack worker died without a word; was it killed, or is memory short?")

@@ -2,7 +2,8 @@
 
 (containerd does this in its own process.) Started as `python -I -S -c BOOT`, see `unpacking`; it
 imports only the standard library and what unpacking needs. What it has to say goes to stdout, as
-lines of JSON: directories for the parent to finish, and last `{"ok": true}` or `{"error": TEXT}`.
+lines of JSON: directories for the parent to finish, and last `{"ok": true}`, `{"exceeded": TEXT}`
+if a limit was met, or `{"error": TEXT}`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.diff.hiding import Deletion, Hiding, OverlayMarks
+from supervisor.diff.limits import Limits
 from supervisor.diff.tar_reader import TarReader
 from supervisor.diff.unpack import Unpacker
 from supervisor.diff.whiteout import USER_OVERLAY_PREFIX
-from supervisor.errors import SupervisorError
+from supervisor.errors import ResourceExhausted, SupervisorError
 from supervisor.kernel import confine, libc, mounts
 from supervisor.model.mount import Mount
 
@@ -41,6 +43,12 @@ def main(request: str) -> None:
         for line in _work(json.loads(request)):
             _say(line)
         _say({"ok": True})
+    except ResourceExhausted as error:
+        _say({"exceeded": str(error)})
+    except MemoryError:
+        _say(
+            {"error": f"unpack worker: what it must remember of the layer takes more than {MAX_MEMORY} bytes"}
+        )
     except (SupervisorError, OSError) as error:
         _say({"error": str(error)})
     except Exception as error:  # the last line must come, whatever a layer made go wrong here
@@ -52,7 +60,8 @@ def _work(request: dict[str, Any]) -> list[dict[str, str]]:
     confine.die_with_parent()
     _enter(request)
     hiding: Hiding = OverlayMarks() if request["marks"] else Deletion()
-    unpacker = Unpacker(hiding, drop_xattrs=(USER_OVERLAY_PREFIX,) if request["user_xattrs"] else ())
+    dropped = (USER_OVERLAY_PREFIX,) if request["user_xattrs"] else ()
+    unpacker = Unpacker(hiding, Limits(**request["limits"]), drop_xattrs=dropped)
     with open(0, "rb", buffering=BUFFER_BYTES) as stream:
         unpacker.unpack(TarReader(stream))
         while stream.read(BUFFER_BYTES):

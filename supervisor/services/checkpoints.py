@@ -18,7 +18,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 
 from supervisor.api.types.runc.options.oci_pb2 import CheckpointOptions, Options
-from supervisor.diff.apply import apply
+from supervisor.diff.apply import Processing, apply
+from supervisor.diff.limits import NO_LIMITS
 from supervisor.errors import AlreadyExists, InvalidArgument, NotFound, SupervisorError
 from supervisor.metadata.content_ingest import Ingest
 from supervisor.metadata.content_store import ContentStore
@@ -77,7 +78,8 @@ def unpacker(
         blob, _ = content.open_blob(namespace, checkpoint.digest)
         with blob:
             bound = [Mount("bind", str(folder), ("rbind", "rw"))]
-            apply(blob, _PLAIN_TAR, bound, tmp_root=tmp_root, sync=False)
+            dumped = Processing(limits=NO_LIMITS)  # no stranger's: as large as the memory was
+            apply(blob, _PLAIN_TAR, bound, tmp_root=tmp_root, sync=False, processing=dumped)
 
     return unpack
 

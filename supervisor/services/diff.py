@@ -13,6 +13,7 @@ from supervisor.api.types import descriptor_pb2
 from supervisor.blocking import in_thread
 from supervisor.diff.apply import Applied, Processing, apply
 from supervisor.diff.compare import Comparison
+from supervisor.diff.limits import DEFAULT_LIMITS, Limits, of_layer
 from supervisor.diff.processors import Processor
 from supervisor.errors import InvalidArgument, NotFound
 from supervisor.metadata.content_store import ContentStore
@@ -39,16 +40,18 @@ class Diff:
         mounts: MountManager,
         sync_fs: bool = False,
         processors: Sequence[Processor] = (),
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         """Serve blobs of `content`; `sync_fs` makes every layer durable, whether or not a request asks.
 
         Layers of types that one of `processors` accepts go through it before they are unpacked. `mounts`
-        prepares those of types that the kernel does not know.
+        prepares those of types that the kernel does not know. No layer may go beyond `limits`.
         """
         self._content = content
         self._mounts = mounts
         self._tmp_root = tmp_root
         self._processors = tuple(processors)
+        self._limits = limits
         self._sync_fs = sync_fs
         # A layer keeps a thread, a child process and a good part of two processors busy.
         self._turns = asyncio.Semaphore(max(2, os.cpu_count() or 1))
@@ -76,14 +79,14 @@ class Diff:
     def _apply(self, namespace: Namespace, request: pb.ApplyRequest, mounts: Sequence[Mount]) -> Applied:
         payloads = {name: payload.SerializeToString() for name, payload in request.payloads.items()}
         stream, _ = self._content.open_blob(namespace, _digest(request.diff.digest))
-        with stream, self._mounts.ready(namespace, mounts) as plain:
+        with stream, self._mounts.ready(namespace, mounts) as plain, of_layer(request.diff.digest):
             return apply(
                 stream,
                 request.diff.media_type,
                 plain,
                 tmp_root=self._tmp_root,
                 sync=request.sync_fs or self._sync_fs,
-                processing=Processing(self._processors, payloads),
+                processing=Processing(self._processors, payloads, self._limits),
             )
 
     def _pack(self, made: Made, asked: Comparison) -> Descriptor:

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from supervisor.diff.compression import Compression, compress, decompress
+from supervisor.diff import bounded
+from supervisor.diff.compression import Compression, compress
+from supervisor.diff.limits import of_layer
 from supervisor.diff.media_types import may_be_compressed
 from supervisor.diff.stream import Counted
 from supervisor.errors import AlreadyExists, InvalidArgument, NotFound
@@ -116,8 +118,8 @@ class Conversion:
         content, scope = self.scope.stores.content, self.scope
         by_magic = may_be_compressed(layer.media_type)
         ref = f"convert-{layer.digest}-{secrets.token_hex(4)}"
-        with scope.open(layer.digest) as blob:
-            plain = Counted(decompress(blob, by_magic=by_magic))
+        with scope.open(layer.digest) as blob, of_layer(layer.digest):
+            plain = Counted(bounded.plain(blob, scope.stores.limits, by_magic=by_magic))
             ingest = content.open_ingest(scope.namespace, ref, scope.lease)
             try:
                 for piece in compress(plain, self.compression):

@@ -5,12 +5,20 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import IO, BinaryIO
 
-from supervisor.diff.compression import Readable, decompress
-from supervisor.errors import AlreadyExists, Cancelled, InvalidArgument, NotFound, SupervisorError
+from supervisor.diff import bounded
+from supervisor.diff.compression import Readable
+from supervisor.errors import (
+    AlreadyExists,
+    Cancelled,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    SupervisorError,
+)
 from supervisor.model.descriptor import Descriptor
 from supervisor.model.image import Image
 from supervisor.oci import archive
@@ -55,13 +63,19 @@ def import_stream(scope: Scope, stream: Readable, asked: Import, report: Report)
 
 
 def _spool(scope: Scope, stream: Readable, file: IO[bytes]) -> None:
-    """Write the archive down as it is inside of gzip or zstd: members can be found in no other."""
+    """Write the archive down as it is inside of gzip or zstd: members can be found in no other.
+
+    It holds many layers, so of the limits of one only the ratio is of use.
+    """
+    limits = replace(scope.stores.limits, max_bytes=0)
     try:
-        for piece in decompress(stream, by_magic=True):
+        for piece in bounded.plain(stream, limits, by_magic=True):
             scope.check()
             file.write(piece)
     except Cancelled:
         raise
+    except ResourceExhausted as error:
+        raise ResourceExhausted(f"read image archive: {error}") from error
     except SupervisorError as error:
         raise InvalidArgument(f"read image archive: {error}") from error
     file.seek(0)

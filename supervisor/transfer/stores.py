@@ -13,6 +13,7 @@ from typing import BinaryIO
 from supervisor.content.locks import WaitingLocks
 from supervisor.diff.apply import Applied
 from supervisor.diff.compression import Readable
+from supervisor.diff.limits import DEFAULT_LIMITS, Limits
 from supervisor.errors import AlreadyExists, DataLoss, NotFound
 from supervisor.metadata import images, leases
 from supervisor.metadata.content_store import ContentStore
@@ -54,6 +55,8 @@ class Stores:
     spool: Path
     unpacks: int = 1
     """Layers of one image that are unpacked at a time, where the driver of snapshots allows it."""
+    limits: Limits = DEFAULT_LIMITS
+    """Of what is decompressed otherwise than by `apply`."""
     unpacking: WaitingLocks = field(default_factory=WaitingLocks)
     """Held by the name of the snapshot that is being made, so that none is made twice."""
 

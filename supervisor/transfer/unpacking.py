@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from supervisor.diff.apply import Applied, complete
 from supervisor.diff.compression import Readable
+from supervisor.diff.limits import of_layer
 from supervisor.errors import AlreadyExists, Cancelled, DataLoss, InvalidArgument, NotFound, Unavailable
 from supervisor.metadata.snapshot_rows import Place
 from supervisor.metadata.snapshot_rules import Finished, New
@@ -64,8 +65,8 @@ def unpack(
     """Unpack the layers that are not there yet; the snapshot that a container starts from, if there is any.
 
     `give_up` is called when one fails while others wait for their bytes. Raises InvalidArgument for an
-    image that contradicts itself, DataLoss for a layer that is not what the image promises: no snapshot
-    of it stays.
+    image that contradicts itself, DataLoss for a layer that is not what the image promises,
+    ResourceExhausted for one beyond the limits: no snapshot of it stays.
     """
     if len(config.diff_ids) != len(sources):
         raise InvalidArgument(f"the image has {len(sources)} layers and {len(config.diff_ids)} diff IDs")
@@ -153,7 +154,8 @@ class _Unpacker:
         source, blob, scope = layer.source, layer.source.layer, self._scope
         source.extraction.at(0)
         reader = _Watched(source.reader(), self._check, source.extraction.at)
-        applied = scope.stores.apply(scope.namespace, reader, blob.media_type, mounts, below is not None)
+        with of_layer(blob.digest):
+            applied = scope.stores.apply(scope.namespace, reader, blob.media_type, mounts, below is not None)
         source.complete()
         if applied.digest != layer.diff_id:
             raise DataLoss(

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.daemon import config
+from supervisor.diff.limits import Limits
 from supervisor.errors import InvalidArgument
 
 
@@ -38,6 +39,8 @@ def test_settings_of_a_file_are_taken(tmp_path: Path) -> None:
         ("[diff.stream_processors.x]\npath = '/p'", "diff.stream_processors.x needs accepts"),
         ("[diff.stream_processors.x]\nargs = 1", "diff.stream_processors.x.args must be of type array"),
         ("[diff.stream_processors.x]\nacepts = []", "did you mean diff.stream_processors.x.accepts"),
+        ("[diff.limits]\nmax_bytes = -1", r"diff.limits.max_bytes is -1, but must be 0 \(no limit\) or more"),
+        ("[diff.limits]\nmax_byte = 1", "did you mean diff.limits.max_bytes"),
         ("= broken", "c.toml"),
     ],
 )
@@ -72,3 +75,11 @@ def test_the_command_line_wins_and_the_socket_follows_the_state_folder() -> None
     assert changed.log.level == "debug"
     assert config.override(base, root=None, state=None, address="/x", log_level=None).grpc.address == "/x"
     assert config.override(base, root=None, state=None, address=None, log_level=None) == base
+
+
+def test_limits_of_layers_are_a_table(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[diff.limits]\nmax_entries = 7\nmax_ratio = 0\n")
+    loaded = config.load(file)
+    assert loaded.diff.limits == Limits(max_entries=7, max_ratio=0)
+    assert config.parse(tomllib.loads(config.dump(loaded))) == loaded

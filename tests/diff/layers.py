@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from supervisor.diff.apply import Applied, apply
+from supervisor.diff.apply import Applied, Processing, apply
+from supervisor.diff.compression import Readable
+from supervisor.diff.limits import DEFAULT_LIMITS, Limits
 from supervisor.model.mount import Mount
 from supervisor.oci.image import OCI_LAYER
 
@@ -76,8 +78,24 @@ class Layers:
         return [*self.overlay(), Mount("tmpfs", "tmpfs", ("rw",), "/tmpfs")]
 
     def apply(
-        self, data: bytes, mounts: Sequence[Mount] | None = None, media_type: str = OCI_LAYER
+        self,
+        data: bytes,
+        mounts: Sequence[Mount] | None = None,
+        media_type: str = OCI_LAYER,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> Applied:
-        source = io.BytesIO(data)
+        return self.apply_stream(io.BytesIO(data), media_type, limits, mounts)
+
+    def apply_stream(
+        self, source: Readable, media_type: str, limits: Limits, mounts: Sequence[Mount] | None = None
+    ) -> Applied:
         chosen = self.bind() if mounts is None else mounts
-        return apply(source, media_type, chosen, tmp_root=self.root / "tmpmounts", sync=False)
+        processing = Processing(limits=limits)
+        return apply(
+            source,
+            media_type,
+            chosen,
+            tmp_root=self.root / "tmpmounts",
+            sync=False,
+            processing=processing,
+        )

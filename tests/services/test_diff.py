@@ -20,6 +20,7 @@ from supervisor.api.services.diff.v1 import diff_pb2_grpc as rpc
 from supervisor.api.types.descriptor_pb2 import Descriptor
 from supervisor.api.types.mount_pb2 import Mount
 from supervisor.content.local import LocalStore
+from supervisor.diff.limits import Limits
 from supervisor.diff.processors import Processor
 from supervisor.metadata import events
 from supervisor.metadata.content_store import ContentStore
@@ -47,7 +48,8 @@ async def stub(
 ) -> AsyncIterator[rpc.DiffStub]:
     gunzip = Processor("own", ("application/x-own",), image.OCI_LAYER, "gzip", ("-d",))
     mounts = MountManager(store.database, tmp_path / "targets", (tmp_path,))
-    diff = Diff(content, tmp_path / "tmpmounts", mounts=mounts, processors=[gunzip])
+    limits = Limits(max_entries=100)
+    diff = Diff(content, tmp_path / "tmpmounts", mounts=mounts, processors=[gunzip], limits=limits)
     channel = await serve(lambda server: server.add(diff))
     yield rpc.DiffStub(channel)
 
@@ -70,6 +72,19 @@ async def test_apply(content: ContentStore, stub: rpc.DiffStub, blue: Metadata, 
     assert applied.digest == "sha256:" + hashlib.sha256(tar).hexdigest()
     assert applied.size == len(tar)
     assert (tmp_path / "tree/f").read_text() == "text"
+
+
+@pytest.mark.root
+async def test_a_layer_beyond_the_limits(
+    content: ContentStore, stub: rpc.DiffStub, blue: Metadata, tmp_path: Path
+) -> None:
+    layer = stored(content, archive(member("/".join("d" * 200))), image.OCI_LAYER)
+    target = Mount(type="bind", source=str(tmp_path / "tree"), options=["rw", "rbind"])
+    (tmp_path / "tree").mkdir()
+    code, text = await refusal(stub.Apply(pb.ApplyRequest(diff=layer, mounts=[target]), metadata=blue))
+    assert code == "RESOURCE_EXHAUSTED"
+    assert text.startswith(f"layer {layer.digest}: it makes more than 100 files and directories")
+    assert "raise max_entries in [diff.limits]" in text
 
 
 async def test_what_is_refused(content: ContentStore, stub: rpc.DiffStub, blue: Metadata) -> None:

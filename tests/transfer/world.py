@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from supervisor.content.local import LocalStore
-from supervisor.diff.apply import Applied, apply
+from supervisor.diff.apply import Applied, Processing, apply
 from supervisor.diff.compression import Readable
+from supervisor.diff.limits import DEFAULT_LIMITS, Limits
 from supervisor.kernel.mounts import mounted
 from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.database import Database
@@ -41,22 +42,30 @@ EVERY_NAME = NameRule("import", is_prefix=True, allow_overwrite=True)
 
 
 def _apply(
-    folder: Path, namespace: Namespace, blob: Readable, media_type: str, mounts: Sequence[Mount], apart: bool
+    folder: Path,
+    limits: Limits,
+    namespace: Namespace,
+    blob: Readable,
+    media_type: str,
+    mounts: Sequence[Mount],
+    apart: bool,
 ) -> Applied:
-    return apply(blob, media_type, mounts, tmp_root=folder, sync=False, apart=apart)
+    processing = Processing(limits=limits)
+    return apply(blob, media_type, mounts, tmp_root=folder, sync=False, processing=processing, apart=apart)
 
 
 @contextmanager
-def opened(folder: Path, unpacks: int = 1) -> Iterator[Stores]:
+def opened(folder: Path, unpacks: int = 1, limits: Limits = DEFAULT_LIMITS) -> Iterator[Stores]:
     """Empty stores below `folder`, with snapshots of overlayfs."""
     folder.mkdir()
     with Database(folder / "metadata.db") as database:
         yield Stores(
             ContentStore(database, LocalStore(folder / "content")),
             Snapshots(database, [OverlaySnapshotter(folder / "overlayfs")]),
-            partial(_apply, folder / "tmp"),
+            partial(_apply, folder / "tmp", limits),
             folder,
             unpacks,
+            limits,
         )
 
 
