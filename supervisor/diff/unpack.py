@@ -75,10 +75,13 @@ class Unpacker:
         *parents, base = cleaned(entry.name) or (b"",)
         if not base:
             return  # the root itself, which belongs to the snapshot
-        parent = self._directory(tuple(parents))
         if not base.startswith(whiteout.PREFIX):
-            self._make(entry, parent + b"/" + base, archive)
+            self._make(entry, self._directory(tuple(parents)) + b"/" + base, archive)
             return
+        try:
+            parent = self._directory(tuple(parents))
+        except NotADirectoryError:
+            return  # umoci whites out what was in a directory that it makes a file: it is hidden already
         self._writers.settle()
         self._known.clear()
         if whiteout.is_opaque(base):

@@ -108,6 +108,20 @@ def test_the_root_keeps_its_own_metadata(layers: Layers) -> None:
     assert (layers.upper / "a").exists()
 
 
+@pytest.mark.parametrize("mode", ["bind", "overlay", "mounted"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_whiteouts_below_what_is_a_file_now(layers: Layers, mode: str, order: int) -> None:
+    """umoci writes them, in either order, when a directory became a file."""
+    lower = layers.lower()
+    (lower / "tmpfs").mkdir()
+    (lower / "d").mkdir()
+    (lower / "d/old").touch()
+    entries = [member("d", b"file"), member("d/.wh.old"), member("d/.wh..wh..opq")]
+    layers.apply(archive(*entries[::order]), getattr(layers, mode)())
+    assert (layers.upper / "d").read_bytes() == b"file"
+    assert [path.name for path in layers.upper.iterdir() if path.name != "tmpfs"] == ["d"]
+
+
 @pytest.mark.parametrize("mode", ["bind", "mounted"])
 def test_whiteouts_delete_in_a_tree_that_shows_lower_files(layers: Layers, mode: str) -> None:
     base = layers.lower() if mode == "mounted" else layers.upper

@@ -1,7 +1,8 @@
 """The same layers given to Debian's containerd and to us: the trees must be the same.
 
 What differs on purpose is left out of the archives: containerd lets a whiteout hide what its own layer
-brought, and merges a directory with a lower one that a whiteout of the same layer had hidden.
+brought, merges a directory with a lower one that a whiteout of the same layer had hidden, and refuses
+umoci's whiteouts of what was in a directory that the layer makes a file.
 """
 
 from __future__ import annotations
