@@ -27,6 +27,7 @@ MAX_KNOWN_DIRECTORIES = 10_000
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LATEST = (1 << 63) - 1
 _LARGEST_ID = 0xFFFF_FFFE
+_LARGEST_MAJOR, _LARGEST_MINOR = 0xFFF, 0xF_FFFF
 _DEFAULT_MODE = 0o755
 # What a filesystem, or the confinement, has no way to keep: dropped, as containerd drops it.
 _XATTR_UNSUPPORTED = (errno.ENOTSUP, errno.EPERM)
@@ -158,7 +159,7 @@ class Unpacker:
                 os.mkfifo(path, 0o600)
             case Kind.CHARACTER | Kind.BLOCK:
                 kind = stat.S_IFCHR if entry.kind is Kind.CHARACTER else stat.S_IFBLK
-                os.mknod(path, kind | 0o600, os.makedev(entry.major, entry.minor))
+                os.mknod(path, kind | 0o600, device(entry))
             case _:
                 raise SupervisorError(f"unpack {entry.shown()}: its type is none that a layer can hold")
 
@@ -277,6 +278,16 @@ def owner(entry: Entry) -> tuple[int, int]:
                 f"unpack {entry.shown()}: owner {number} is not between 0 and {_LARGEST_ID}"
             )
     return entry.uid, entry.gid
+
+
+def device(entry: Entry) -> int:
+    """The number of a device; raises SupervisorError when the kernel has no such one."""
+    if not (0 <= entry.major <= _LARGEST_MAJOR and 0 <= entry.minor <= _LARGEST_MINOR):
+        raise SupervisorError(
+            f"unpack {entry.shown()}: the device {entry.major}:{entry.minor} is not between 0:0 and"
+            f" {_LARGEST_MAJOR}:{_LARGEST_MINOR}"
+        )
+    return os.makedev(entry.major, entry.minor)
 
 
 def times(entry: Entry) -> tuple[int, int]:
