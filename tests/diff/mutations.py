@@ -87,6 +87,7 @@ def _valid(root: str) -> list[list[Member]]:
         [member("s", b"1\n2\n3\n".ljust(BLOCK, b"\0") + b"xyz", pax_headers=first)],
         [member("x", b"1", pax_headers={"SCHILY.xattr.user.a": "v", "mtime": "5.25", "path": "y"})],
         [member("a", b"1"), member("a", b"22"), directory("a"), member("a/b"), link("a", "b")],
+        [member("a/new"), member("a/.wh.b"), member("other/f")],
         [link("l", f"{UP}{root}"), member("l/f", b"x")],
     ]
 

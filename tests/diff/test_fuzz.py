@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.diff.ground import Ground
-from tests.diff.mutations import blobs
+from tests.diff.mutations import PACKERS, blobs, seeds
 from tests.diff.reading import read
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -93,8 +94,18 @@ def test_any_layer_can_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+def test_what_others_are_made_of(ground: Ground) -> None:
+    """Archives as they are, each packed in another way; some of each kind of answer."""
+    packers = itertools.cycle(PACKERS.values())
+    for mode in MODES:
+        answers = [ground.check(packer(tar), mode) for packer, tar in zip(packers, seeds(str(ground.root)))]
+        assert answers.count(None) > 10
+        assert len(answers) - answers.count(None) > 10
+
+
+@pytest.mark.root
 def test_any_layer_is_unpacked_or_refused(ground: Ground) -> None:
-    search(ground.check, str(ground.root), 40, 1)
+    search(ground.check, str(ground.root), 50, 1)
 
 
 @pytest.mark.root
