@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from supervisor.client.client import Client
 from supervisor.diff.compression import Compression
 from supervisor.diff.limits import Limits
 from supervisor.errors import ResourceExhausted
+from supervisor.model.descriptor import Descriptor
+from supervisor.model.digest import digest
+from supervisor.oci import image as documents
 from supervisor.oci.archive import NAME_ANNOTATION
 from supervisor.transfer.converting import Conversion
 from supervisor.transfer.stores import Stores
 from supervisor.transfer.walking import EVERYTHING
+from tests.compat.conftest import a_target
+from tests.registries import Registry, needs_registry
+from tests.registry.images import push, reference, session
 from tests.transfer import world
+from tests.transfer.layers import large_image
 from tests.transfer.world import NAMESPACE, PLACE
 
 pytestmark = pytest.mark.root
@@ -69,3 +79,35 @@ def test_a_conversion_has_the_same_limits(stores: Stores) -> None:
     ):
         Conversion(scope, Compression.ZSTD, EVERYTHING).convert(name, "example.com/new:1")
     assert not stores.content.statuses(NAMESPACE)
+
+
+@pytest.mark.compat
+@needs_registry
+def test_a_daemon_has_the_limits_of_its_configuration(registry: Registry) -> None:
+    """Whichever way a layer comes."""
+    packed, _ = world.layout([GOOD, MANY])
+    place, pulled = reference(registry.host, "large"), large_image("large", (3 * MIB,))
+    with session() as opened:
+        push(opened, place, pulled)
+    layer = Descriptor(documents.OCI_LAYER, digest(world.digest_of(MANY)), len(MANY))
+
+    async def scenario(client: Client) -> None:
+        with pytest.raises(ResourceExhausted, match=rf"layer {layer.digest}: .* raise max_entries in"):
+            await client.transfers.import_stream(io.BytesIO(packed), unpack="overlayfs")
+        large = pulled.layers[0].descriptor.digest
+        with pytest.raises(ResourceExhausted, match=rf"layer {large}: .* raise max_bytes in"):
+            await client.transfers.pull(str(place))
+        snapshots = client.snapshots("overlayfs")
+        assert len(await snapshots.list()) <= 1, "the good layer's"
+        await client.transfers.import_stream(io.BytesIO(packed), unpack=None)
+        mounts = await snapshots.prepare("applied")
+        with pytest.raises(ResourceExhausted, match=rf"layer {layer.digest}: .* raise max_entries in"):
+            await client.diffs.apply(layer, mounts)
+
+    async def run(address: Path) -> None:
+        async with Client(str(address)) as client:
+            await scenario(client)
+
+    config = f"\n[diff.limits]\nmax_bytes = {2 * MIB}\nmax_entries = 50\n"
+    with a_target(containerd=False, config=config) as target:
+        asyncio.run(run(target.address))
