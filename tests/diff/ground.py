@@ -102,7 +102,7 @@ class Ground:
         plain = independent.decompressed(blob)
         if plain is None:
             return
-        assert applied.size == len(plain)
+        assert applied.size == len(plain), (applied, len(plain))
         assert applied.digest == "sha256:" + hashlib.sha256(plain).hexdigest()
         wanted = independent.expected(plain)
         if wanted is not None:

@@ -44,7 +44,7 @@ def decompressed(blob: bytes) -> bytes | None:
         if blob[:3] == b"\x1f\x8b\x08":
             with gzip.open(io.BytesIO(blob)) as file:
                 plain = file.read(MAX_BYTES + 1)
-        elif blob[:4] == b"\x28\xb5\x2f\xfd":
+        elif blob[:4] == b"\x28\xb5\x2f\xfd" or (blob[1:4] == b"\x2a\x4d\x18" and blob[0] >> 4 == 5):
             reader = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(blob), read_across_frames=True)
             plain = reader.read(MAX_BYTES + 1)
         else:
