@@ -1,8 +1,8 @@
 """Compression of layers, undone by what the bytes are (containerd: pkg/archive/compression).
 
 Output comes in bounded pieces, however small the input that it was made of, so a decompression bomb
-costs time and disk, never memory. An input that ends too early, or has a tail that is no further
-member or frame, is an error: a layer must not be silently shorter than it was.
+costs time and disk, never memory; `bounded` ends that, too. An input that ends too early, or has a tail
+that is no further member or frame, is an error: a layer must not be silently shorter than it was.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def unpacker(
         blob, _ = content.open_blob(namespace, checkpoint.digest)
         with blob:
             bound = [Mount("bind", str(folder), ("rbind", "rw"))]
-            dumped = Processing(limits=NO_LIMITS)  # no stranger's: as large as the memory was
+            dumped = Processing(limits=NO_LIMITS)  # it is as large as the memory was
             apply(blob, _PLAIN_TAR, bound, tmp_root=tmp_root, sync=False, processing=dumped)
 
     return unpack

@@ -100,7 +100,7 @@ def test_a_daemon_has_the_limits_of_its_configuration(registry: Registry) -> Non
         snapshots = client.snapshots("overlayfs")
         assert len(await snapshots.list()) <= 1, "the good layer's"
         await client.transfers.import_stream(io.BytesIO(packed), unpack=None)
-        mounts = await snapshots.prepare("applied")
+        mounts = await snapshots.prepare("applied", labels={"containerd.io/gc.root": "kept"})
         with pytest.raises(ResourceExhausted, match=rf"layer {layer.digest}: .* raise max_entries in"):
             await client.diffs.apply(layer, mounts)
 
