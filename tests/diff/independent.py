@@ -141,10 +141,15 @@ def _is_certain(data: bytes, info: tarfile.TarInfo) -> bool:
 
 
 def _is_preceded_by_one(data: bytes, place: int) -> bool:
-    """Whether one extended header stands before an entry: of several, readers differ in which counts."""
+    """Whether one extended header stands before an entry, and says something.
+
+    Of several readers differ in which counts; an empty name leaves the header's own in force, as Go has it.
+    """
     if data[place + 156 : place + 157] not in (b"x", b"L", b"K"):
         return data[place + 156 : place + 157] == b"S"
     size = int(data[place + 124 : place + 136].strip(b" \0") or b"0", 8)
+    if not size or not data[place + 512]:
+        return False
     following = place + 512 + size + -size % 512
     return data[following + 156 : following + 157] not in (b"x", b"g", b"L", b"K", b"X")
 
