@@ -57,11 +57,6 @@ class TarReader:
                 offset += len(piece)
                 left -= len(piece)
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether `data` gives all of the present entry's bytes: it is no sparse file."""
-        return self._stretches is None
-
     def _next(self) -> Header | None:
         """The next header that is an entry's own, with what special headers before it say of it."""
         records: tar_pax.Records = {}

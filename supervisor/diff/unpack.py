@@ -13,7 +13,6 @@ import stat
 
 from supervisor.diff import whiteout
 from supervisor.diff.entry import Entry, Kind
-from supervisor.diff.file_writers import MAX_FILE_BYTES, FileWriters
 from supervisor.diff.hiding import Hiding
 from supervisor.diff.limits import Limits
 from supervisor.diff.removal import remove
@@ -45,24 +44,19 @@ class Unpacker:
         self._drop_xattrs = (*_XATTR_REFUSED, *drop_xattrs)
         self._known: dict[tuple[bytes, ...], bytes] = {}
         self._directory_times: dict[bytes, tuple[int, int]] = {}
-        self._writers = FileWriters(self._write_file)
         self.implied: dict[bytes, None] = {}
 
     def unpack(self, archive: TarReader) -> None:
         """Make every entry of `archive`, and set the times of its directories at the end."""
-        try:
-            for entry in archive:
-                self._count()
-                self._limits.check_size(entry.shown(), entry.size)
-                try:
-                    self._one(entry, archive)
-                except OSError as error:
-                    raise SupervisorError(
-                        f"unpack {entry.kind.value} {entry.shown()}: {error.strerror}"
-                    ) from error
-            self._writers.settle()
-        finally:
-            self._writers.close()
+        for entry in archive:
+            self._count()
+            self._limits.check_size(entry.shown(), entry.size)
+            try:
+                self._one(entry, archive)
+            except OSError as error:
+                raise SupervisorError(
+                    f"unpack {entry.kind.value} {entry.shown()}: {error.strerror}"
+                ) from error
         self._finish()
 
     def _count(self) -> None:
@@ -83,7 +77,6 @@ class Unpacker:
             parent = self._directory(tuple(parents))
         except NotADirectoryError:
             return  # umoci whites out what was in a directory that it makes a file: it is hidden already
-        self._writers.settle()
         self._known.clear()
         if whiteout.is_opaque(base):
             self._hiding.hide_below(parent)
@@ -97,46 +90,34 @@ class Unpacker:
             case Kind.DIRECTORY:
                 self._make_directory(entry, path)
             case _:
-                if self._mode_of(path) is not None:
+                if mode_of(path) is not None:
                     self._make_room(path)
                 self._make_special(entry, path)
                 self._describe(entry, path, stat.S_ISLNK(os.lstat(path).st_mode))
         self._hiding.made(path)
 
     def _make_file(self, entry: Entry, path: bytes, archive: TarReader) -> None:
-        if self._mode_of(path) is not None:
+        if mode_of(path) is not None:
             self._make_room(path)
-        if entry.size <= MAX_FILE_BYTES and archive.is_whole:
-            self._writers.submit(entry, path, b"".join(piece for _, piece in archive.data()))
-            return
-        descriptor = os.open(path, _NEW_FILE, 0o600)
+        descriptor = os.open(path, _NEW_FILE, entry.mode & 0o777)
         try:
             write_data(descriptor, entry, archive)
             self._describe_open(entry, descriptor)
         finally:
             os.close(descriptor)
 
-    def _write_file(self, entry: Entry, path: bytes, data: bytes) -> None:
-        """A small file, all of it through one descriptor; called from several threads."""
-        descriptor = os.open(path, _NEW_FILE, 0o600)
-        try:
-            _write_all(descriptor, data)
-            self._describe_open(entry, descriptor)
-        finally:
-            os.close(descriptor)
-
     def _describe_open(self, entry: Entry, descriptor: int) -> None:
-        os.fchown(descriptor, *owner(entry))
+        """As `_describe`, but for what is right already: each change is one to be written to the disk."""
+        made = os.fstat(descriptor)
+        if owner(entry) != (made.st_uid, made.st_gid):
+            os.fchown(descriptor, *owner(entry))
         self._set_xattrs(entry, descriptor, follow=True)
-        os.fchmod(descriptor, entry.mode & 0o7777)
+        if entry.mode & 0o7777 != stat.S_IMODE(made.st_mode):
+            os.fchmod(descriptor, entry.mode & 0o7777)
         os.utime(descriptor, ns=times(entry))
 
-    def _mode_of(self, path: bytes) -> int | None:
-        self._writers.settled(path)
-        return mode_of(path)
-
     def _make_directory(self, entry: Entry, path: bytes) -> None:
-        found = self._mode_of(path)
+        found = mode_of(path)
         if found is None:
             os.mkdir(path, 0o700)
         elif not stat.S_ISDIR(found):
@@ -166,13 +147,10 @@ class Unpacker:
     def _link_target(self, entry: Entry) -> bytes:
         """The name that a hard link gets a second name for; a link itself is not followed."""
         *parents, base = cleaned(entry.link) or (b"",)
-        target = self._directory(tuple(parents)) + b"/" + base
-        self._writers.settled(target)
-        return target
+        return self._directory(tuple(parents)) + b"/" + base
 
     def _make_room(self, path: bytes) -> None:
         """Remove what is there: only a directory is merged with an entry of its name."""
-        self._writers.settle()
         remove(path)
         self._known.clear()
         self._directory_times.pop(path, None)
@@ -214,7 +192,7 @@ class Unpacker:
                 path = path.rpartition(b"/")[0]
                 continue
             step = path + b"/" + part
-            mode = self._mode_of(step)
+            mode = mode_of(step)
             if mode is not None and stat.S_ISLNK(mode):
                 links += 1
                 target = os.readlink(step)

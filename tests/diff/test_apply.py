@@ -41,6 +41,7 @@ def test_owners_modes_and_times(layers: Layers) -> None:
             directory("d", mode=0o2750, uid=10, gid=20, mtime=2000),
             member("d/suid", b"x", mode=0o4755, uid=1000, gid=1001, pax_headers={"mtime": "5000.123456789"}),
             link("d/link", "suid"),
+            member("d/root's", mode=0o640),
             member("old", mtime=-5, pax_headers={"atime": "77"}),
         )
     )
@@ -49,6 +50,10 @@ def test_owners_modes_and_times(layers: Layers) -> None:
     suid = (layers.upper / "d/suid").stat()
     assert (stat.S_IMODE(suid.st_mode), suid.st_uid, suid.st_gid) == (0o4755, 1000, 1001)
     assert suid.st_mtime_ns == 5000123456789
+    roots = (layers.upper / "d/root's").stat()
+    assert (stat.S_IMODE(roots.st_mode), roots.st_uid, roots.st_gid) == (0o640, 0, 0), (
+        "not the folder's group"
+    )
     assert (layers.upper / "d/link").lstat().st_mtime == 1000
     old = (layers.upper / "old").stat()
     assert (old.st_mtime_ns, old.st_atime) == (0, 77)
