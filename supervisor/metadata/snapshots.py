@@ -64,7 +64,9 @@ class Snapshots:
         """Make an active snapshot or a view and answer its mounts."""
         driver = self.driver(place.snapshotter)
         check_labels(new.labels)
-        layer = self._database.write(partial(rules.begin, place=place, new=new, lease=lease, driver=driver))
+        # Not waited for: files without their row, as a power failure may leave them, go at the next start.
+        begin = partial(rules.begin, place=place, new=new, lease=lease, driver=driver)
+        layer = self._database.submit(begin, durable=False).result()
         if isinstance(layer, SupervisorError):
             raise layer
         try:

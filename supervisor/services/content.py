@@ -23,6 +23,9 @@ from supervisor.services.context import Context, lease_of, namespace_of
 LIST_CHUNK = 100
 """Entries in one message of List (contract 1.7)."""
 
+SMALL = 64 << 10
+"""Bytes that are read at once, between other calls."""
+
 READ_CHUNK = 1 << 20
 """Bytes in one message of Read at most (contract 6.2)."""
 
@@ -71,7 +74,9 @@ class Content:
     ) -> AsyncIterator[pb.ReadContentResponse]:
         """The bytes of a blob, from `offset` on; offsets in the answer count from the first byte sent."""
         digest(request.digest)
-        blob = await in_thread(_Reading, self._store, namespace_of(context), request)
+        wanted = (self._store, namespace_of(context), request)
+        # A document is read sooner than a thread is told to.
+        blob = _Reading(*wanted) if 0 < request.size <= SMALL else await in_thread(_Reading, *wanted)
         with blob.source:
             while blob.next.data:
                 yield blob.next
@@ -121,7 +126,7 @@ class Content:
 
 
 class _Reading:
-    """A blob being read: open, with the next message at hand, so that a small read is one thread's turn."""
+    """A blob being read: open, with the next message at hand, so that a small read is one turn."""
 
     def __init__(self, store: ContentStore, namespace: Namespace, request: pb.ReadContentRequest) -> None:
         self.source, size = store.open_blob(namespace, digest(request.digest))

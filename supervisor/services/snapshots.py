@@ -55,7 +55,7 @@ class Snapshots:
     async def Mounts(self, request: pb.MountsRequest, context: Context) -> pb.MountsResponse:
         """How to reach the files of an active snapshot or a view."""
         place = self._place(request.snapshotter, context)
-        mounts = await in_thread(self._store.mounts, place, request.key)
+        mounts = self._store.mounts(place, request.key)
         return pb.MountsResponse(mounts=_mounts(mounts))
 
     async def Commit(self, request: pb.CommitSnapshotRequest, context: Context) -> Empty:
