@@ -32,6 +32,11 @@ from supervisor.shimv2.settings import ShimSettings
 
 INFO_TIMEOUT = 10.0  # seconds
 
+CLEANUP_ATTEMPTS = 3
+"""A clean-up that is killed, for want of memory perhaps, has to be done all the same."""
+KILLED = 128
+"""Codes above it are of processes that a signal has ended."""
+
 log = logging.getLogger(__name__)
 
 
@@ -88,7 +93,10 @@ class ShimBinaries:
         arguments = ("-bundle", str(bundle.path), *self._debug(), "delete")
         try:
             async with asyncio.timeout(self._settings.timeouts.shim_cleanup):
-                finished = await self._run(binary, bundle, arguments, b"", cwd)
+                for _ in range(CLEANUP_ATTEMPTS):
+                    finished = await self._run(binary, bundle, arguments, b"", cwd)
+                    if finished.code <= KILLED:
+                        break
         except TimeoutError:
             raise SupervisorError(f"{binary} delete of {bundle.id} took too long and was killed") from None
         if finished.code:
@@ -176,7 +184,8 @@ async def _run(argv: tuple[str, ...], cwd: Path, environment: dict[str, str], st
             os.killpg(process.pid, signal.SIGKILL)
         await in_thread(process.wait)
         raise
-    return _Finished(process.returncode, stdout, stderr)
+    code = process.returncode
+    return _Finished(code if code >= 0 else KILLED - code, stdout, stderr)
 
 
 def _encode_any(options: Any | None) -> bytes:

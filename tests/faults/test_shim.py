@@ -103,7 +103,8 @@ def shims(box: Box) -> list[int]:
             words = (place / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ").split()
         except OSError:
             continue
-        if box.id in words and str(box.bench.target.address) in words:
+        # Not who cleans up after one: that is begun again three times only.
+        if box.id in words and str(box.bench.target.address) in words and words[-1] != "delete":
             found.append(int(place.name))
     return found
 
