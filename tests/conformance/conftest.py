@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.compat.api import connected
 from tests.compat.conftest import eventually_clean
-from tests.conformance.cells import CELLS, target_of
+from tests.conformance.cells import CELLS, Cell, target_of
 from tests.conformance.driving import Bench, Output, make_rootfs
 from tests.images import busybox_oci_tar
 
@@ -28,8 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", params=CELLS, ids=lambda cell: cell.name)
 def shared_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """The running daemon of a cell, for all tests."""
+    with a_bench(request.param) as bench:
+        yield bench
+
+
+@contextmanager
+def a_bench(cell: Cell) -> Iterator[Bench]:
     """The running daemon of a cell; nothing may be left of its containers at the end."""
-    cell = request.param
     if cell.missing():
         pytest.skip(f"no {cell.missing()} on this machine")
     with tempfile.TemporaryDirectory(prefix="cs-", dir="/run") as name:

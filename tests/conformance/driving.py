@@ -7,7 +7,7 @@ import os
 import queue
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from supervisor.api.services.containers.v1 import containers_pb2 as records
 from supervisor.api.services.events.v1 import events_pb2 as subscriptions
 from supervisor.api.services.tasks.v1 import tasks_pb2 as pb
 from supervisor.api.types.mount_pb2 import Mount
+from supervisor.api.types.runc.options.oci_pb2 import Options
 from supervisor.api.types.task.task_pb2 import Process, Status
 from supervisor.oci import runtime
 from tests.compat.api import Api, Refusal
@@ -128,11 +129,13 @@ class Bench:
     boxes: list[Box] = field(default_factory=list)
 
     def box(self, name: str, *args: str, terminal: bool = False, **more: Any) -> Box:
-        """A container's record; more of its spec's `linux` part in `linux`."""
+        """A container's record; more of its spec in `linux`, `process` and `annotations`."""
         process = runtime.process(args, terminal=terminal)
+        process.update(more.get("process", {}))
         spec = runtime.default_spec(process, cgroups_path=f"/{self.api.namespace}/{name}")
         spec["ociVersion"] = OLD_SPEC
         spec["linux"].update(more.get("linux", {}))
+        spec["annotations"] = more.get("annotations", {})
         container = records.Container(
             id=name,
             runtime=records.Container.Runtime(name=more.get("runtime", self.cell.runtime_name)),
@@ -181,26 +184,30 @@ class Box:
         """The status of a call that must fail."""
         return self.bench.api.refused(getattr(self.bench.api.tasks, method), request)
 
-    def create_request(self, **stdio: str) -> pb.CreateTaskRequest:
-        """What asks for the task."""
+    def create_request(
+        self, *, chosen: Mapping[str, Any] | None = None, **stdio: str
+    ) -> pb.CreateTaskRequest:
+        """What asks for the task; `chosen` are options of its runtime beside the cell's."""
         root = Mount(type="bind", source=str(self.bench.rootfs), options=["rbind", "rw"])
         request = pb.CreateTaskRequest(container_id=self.id, rootfs=[root], terminal=self.terminal, **stdio)
         options = self.bench.cell.options
+        options.MergeFrom(Options(**chosen or {}))
         request.options.type_url = options.DESCRIPTOR.full_name
         request.options.value = options.SerializeToString()
         return request
 
-    def create(self, **stdio: str) -> int:
-        """Make the task; its pid."""
-        return int(self.call("Create", self.create_request(**stdio)).pid)
+    def create(self, **asked: Any) -> int:
+        """Make the task, as `create_request` has it; its pid."""
+        return int(self.call("Create", self.create_request(**asked)).pid)
 
     def start(self, exec_id: str = "") -> int:
         """Start the process; its pid."""
         return int(self.call("Start", pb.StartRequest(container_id=self.id, exec_id=exec_id)).pid)
 
     def exec_request(self, exec_id: str, *args: str, **stdio: Any) -> pb.ExecProcessRequest:
-        """What asks for a further process."""
+        """What asks for a further process; more of its spec in `process`."""
         process = runtime.process(args, terminal=bool(stdio.get("terminal", False)))
+        process.update(stdio.pop("process", {}))
         spec = AnyMessage(type_url=PROCESS_TYPE, value=json.dumps(process).encode())
         return pb.ExecProcessRequest(container_id=self.id, exec_id=exec_id, spec=spec, **stdio)
 
