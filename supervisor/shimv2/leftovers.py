@@ -1,12 +1,16 @@
-"""Shims that a killed daemon was just starting: processes that no store knows of."""
+"""What shims leave that died: processes that no store knows of, sockets at which nobody listens."""
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from supervisor.kernel.process import terminate_and_wait
+from supervisor.kernel.sockets import connected
 from supervisor.shimv2.bundle import Bundle
 
 log = logging.getLogger(__name__)
@@ -21,6 +25,31 @@ def kill_starting(bundle: Bundle, grpc_address: str, keep: Collection[int]) -> N
         if pid not in keep:
             log.warning("killing process %d, a shim that %s was left with", pid, bundle.path)
             terminate_and_wait(pid)
+
+
+def remove_socket(path: Path) -> None:
+    """Remove the socket of a shim that is gone; one at which another shim listens meanwhile stays.
+
+    A shim of a group takes the lock on the folder too while it looks whether somebody listens.
+    """
+    with suppress(FileNotFoundError):
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            if path.is_socket() and not _listens(path):
+                path.unlink()
+        finally:
+            os.close(folder)
+
+
+def _listens(path: Path) -> bool:
+    try:
+        connected(str(path)).close()
+    except ConnectionRefusedError:
+        return False
+    except BlockingIOError:
+        return True  # with more callers than it has accepted
+    return True
 
 
 def _started_for(bundle: Bundle, grpc_address: str) -> Iterator[int]:

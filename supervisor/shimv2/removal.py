@@ -24,6 +24,7 @@ from supervisor.model import instant
 from supervisor.model.instant import SECOND, Nanoseconds
 from supervisor.model.task import Exit, TaskState
 from supervisor.shimv2.binary import ShimBinaries
+from supervisor.shimv2.leftovers import remove_socket
 from supervisor.shimv2.naming import is_own
 from supervisor.shimv2.settings import ShimSettings
 from supervisor.shimv2.tasks import Phase, Registry, Task
@@ -175,10 +176,5 @@ class Removal:
 
     async def _remove_socket(self, task: Task) -> None:
         """A killed shim leaves its socket; nobody else would ever remove it."""
-        if task.address is not None and not self._registry.is_shared(task):
-            await in_thread(_unlink_socket, Path(plain_path(task.address.address)))
-
-
-def _unlink_socket(path: Path) -> None:
-    if path.is_socket():
-        path.unlink(missing_ok=True)
+        if task.address is not None:
+            await in_thread(remove_socket, Path(plain_path(task.address.address)))

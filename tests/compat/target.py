@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -172,9 +173,10 @@ def _family(pid: int) -> set[int]:
     """A daemon and those of its children that live and die with it: its launcher and workers."""
     children = Path(f"/proc/{pid}/task").glob("*/children")
     found = {pid}
-    for child in {int(word) for path in children for word in path.read_text().split()}:
-        if b"-namespace" not in Path(f"/proc/{child}/cmdline").read_bytes():
-            found |= _family(child)
+    with suppress(FileNotFoundError, ProcessLookupError):  # some of them end meanwhile
+        for child in {int(word) for path in children for word in path.read_text().split()}:
+            if b"-namespace" not in Path(f"/proc/{child}/cmdline").read_bytes():
+                found |= _family(child)
     return found
 
 

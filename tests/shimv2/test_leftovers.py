@@ -1,7 +1,8 @@
-"""Shims that a killed daemon was just starting are known by their command lines, in either form."""
+"""What shims leave: those that a killed daemon was just starting, and sockets."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from supervisor.model.identifiers import ContainerId, Namespace
 from supervisor.shimv2.bundle import Bundle
-from supervisor.shimv2.leftovers import kill_starting
+from supervisor.shimv2.leftovers import kill_starting, remove_socket
 
 ADDRESS = "/run/nobody/d.sock"
 WORDS = ("-namespace", "blue", "-address", ADDRESS, "-id")
@@ -22,7 +23,7 @@ def process(*words: str) -> subprocess.Popen[bytes]:
 
 @pytest.mark.parametrize("titled", [False, True])
 def test_only_those_of_the_task_are_killed(tmp_path: Path, titled: bool) -> None:
-    """A fork of the launcher shows a title: one string with blanks."""
+    """Known by their command lines; a fork of the launcher shows a title, one string with blanks."""
 
     def words(id_: str) -> tuple[str, ...]:
         whole = (*WORDS, id_, "start")
@@ -35,3 +36,23 @@ def test_only_those_of_the_task_are_killed(tmp_path: Path, titled: bool) -> None
         assert (kept.poll(), other.poll()) == (None, None)
         kept.kill()
         other.kill()
+
+
+def test_only_a_socket_at_which_nobody_listens_is_removed(tmp_path: Path) -> None:
+    """A shim may have begun anew there; one that is busy listens too."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as caller:
+        listener.bind(str(path))
+        listener.listen(1)
+        caller.settimeout(5)
+        remove_socket(path)
+        caller.connect(str(path))
+        remove_socket(path)
+        assert path.is_socket()
+    remove_socket(path)
+    assert not path.exists()
+    remove_socket(path)
+    path.touch()
+    remove_socket(path)
+    assert path.exists()
+    remove_socket(tmp_path / "no/folder")
