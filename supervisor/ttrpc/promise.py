@@ -56,6 +56,11 @@ class Promise(Generic[T]):
         else:
             self._waiting.append(call)
 
+    def forget(self, call: Callable[[Promise[T]], None]) -> None:
+        """Undo `then`: a promise that is never settled would keep all who have ever asked."""
+        if call in self._waiting:
+            self._waiting.remove(call)
+
     def __await__(self) -> Generator[Promise[T], None, T]:
         if not self._done:
             yield self

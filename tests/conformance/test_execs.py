@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from supervisor.api.services.tasks.v1 import tasks_pb2 as pb
@@ -82,6 +83,73 @@ def test_row_29_processes_are_told_by_their_pids_on_the_host(bench: Bench) -> No
     (detail,) = [one.info for one in told if one.pid == pid]
     assert ProcessDetails.FromString(detail.value).exec_id == "e"
     assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001000\x00"
+
+
+WHO = "busybox id -u; busybox id -g; busybox id -G; pwd; echo $WHO"
+SOMEBODY = {
+    "user": {"uid": 1000, "gid": 1001, "additionalGids": [7, 8]},
+    "cwd": "/tmp",
+    "env": ["PATH=/bin", "WHO=exec"],
+}
+
+
+def test_an_exec_has_a_user_folder_and_environment_of_its_own(bench: Bench, output: Output) -> None:
+    box = bench.running("c", *SLEEP, process={"env": ["PATH=/bin", "WHO=init", "MORE=x"]})
+    script = f"exec 2>&1; {WHO}; echo ${{MORE:-nothing}}; echo no > /bin/x"
+    box.exec("e", "sh", "-c", script, stdout=output.path, stderr=output.path, process=SOMEBODY)
+    pid = box.start("e")
+    assert box.wait("e").exit_status == 1
+    said = output.to_end().splitlines()
+    assert said[:6] == [b"1000", b"1001", b"1001 7 8", b"/tmp", b"exec", b"nothing"]
+    assert b"ermission denied" in said[6]
+    assert box.get("e").pid == pid
+
+
+def test_the_user_of_an_exec_by_the_kernel(bench: Bench) -> None:
+    box = bench.running("c", *SLEEP)
+    box.exec("e", *SLEEP, process=SOMEBODY)
+    pid = box.start("e")
+    lines = (line.split(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    fields = {name: value.split() for name, value in lines if name in ("Uid", "Gid", "Groups")}
+    assert (fields["Uid"], fields["Gid"]) == (["1000"] * 4, ["1001"] * 4)
+    assert {"7", "8"} <= set(fields["Groups"])
+    assert Path(f"/proc/{pid}/environ").read_bytes().startswith(b"PATH=/bin\0WHO=exec\0")
+    assert os.readlink(f"/proc/{pid}/cwd") == "/tmp"
+
+
+def test_an_exec_of_another_user_on_a_terminal(bench: Bench, output: Output, tmp_path: Path) -> None:
+    """The terminal is the user's own, takes keys, has a size, and can interrupt."""
+    path = tmp_path / "in"
+    os.mkfifo(path)
+    writer = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    box = bench.running("c", *SLEEP)
+    script = (
+        f"{WHO}; busybox stat -L -c owner=%u /proc/self/fd/0; read key; echo got=$key; stty size; sleep 1000"
+    )
+    streams = {"stdin": str(path), "stdout": output.path, "terminal": True}
+    box.exec("e", "sh", "-c", script, process=SOMEBODY | {"terminal": True}, **streams)
+    box.start("e")
+    # crun 1.8 leaves an exec's terminal to root.
+    owner = b"owner=1000" if bench.cell.runtime == "runc" else b"owner="
+    output.expect(b"1000\r\n1001\r\n1001 7 8\r\n/tmp\r\nexec\r\n" + owner)
+    resize = pb.ResizePtyRequest(container_id="c", exec_id="e", width=101, height=33)
+    box.call("ResizePty", resize)
+    os.write(writer, b"k\n")
+    output.expect(b"got=k\r\n33 101\r\n")
+    assert box.get("e").terminal
+    os.write(writer, b"\x03")
+    assert box.wait("e").exit_status == 130
+    os.close(writer)
+    assert box.status() == "RUNNING"
+
+
+def test_a_folder_that_an_exec_cannot_enter(bench: Bench) -> None:
+    box = bench.running("c", *SLEEP)
+    box.exec("e", "true", process={"cwd": "/bin/busybox"})
+    told = box.refused("Start", pb.StartRequest(container_id="c", exec_id="e")).text
+    assert "not a directory" in told.lower()
+    box.call("DeleteProcess", delete_exec("e"))
+    assert box.status() == "RUNNING"
 
 
 def test_row_39_an_exec_that_races_with_the_end(bench: Bench) -> None:

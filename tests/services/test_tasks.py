@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from google.protobuf.any_pb2 import Any as AnyMessage
 
+from supervisor.api.runtime.task.v3 import shim_pb2 as shim
 from supervisor.api.services.tasks.v1 import tasks_pb2 as pb
 from supervisor.api.services.tasks.v1 import tasks_pb2_grpc as rpc
 from supervisor.api.types.descriptor_pb2 import Descriptor
@@ -27,6 +28,8 @@ from supervisor.model.any import Any
 from supervisor.model.container import Container, Runtime
 from supervisor.model.instant import GO_ZERO_SECONDS
 from supervisor.services.tasks import Tasks
+from supervisor.ttrpc.protobuf import Layout
+from supervisor.ttrpc.wire import Decoder, Frame
 from tests.services.conftest import Serve
 from tests.services.refusal import refusal
 from tests.shimv2.conftest import NAMESPACE, Daemon, eventually, left_behind, spec, top
@@ -43,6 +46,8 @@ async def refused(call: Awaitable[object], code: int, text: str) -> None:
     assert grpc.StatusCode[name].value[0] == code
     assert text in details
 
+
+REQUEST_ENVELOPE = Layout("service method payload timeout_nano metadata", "service method")
 
 EXEC = AnyMessage(type_url="types.containerd.io/opencontainers/runtime-spec/1/Process")
 
@@ -202,6 +207,59 @@ async def test_kill_pause_resume_and_pids(api: Api) -> None:
 async def test_an_update_needs_resources(api: Api) -> None:
     await api.running("c1", "sleep", "1000")
     await refused(api.Update(pb.UpdateTaskRequest(container_id="c1")), 3, "needs resources")
+
+
+class Tap:
+    """A socket between daemon and shim, which keeps what the daemon says."""
+
+    def __init__(self, path: Path, behind: str) -> None:
+        self.path = path
+        self._behind = behind
+        self._decoder = Decoder()
+        self._frames: list[Frame] = []
+
+    async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, to its end."""
+        from_shim, to_shim = await asyncio.open_unix_connection(self._behind)
+        answering = asyncio.ensure_future(self._copy(from_shim, writer, lambda _: None))
+        await self._copy(reader, to_shim, self._note)
+        await answering
+
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: Callable[[bytes], None]
+    ) -> None:
+        while data := await reader.read(1 << 16):
+            note(data)
+            writer.write(data)
+        writer.close()
+
+    def _note(self, data: bytes) -> None:
+        self._frames += [one for one in self._decoder.feed(data) if isinstance(one, Frame)]
+
+    def requests(self, method: str) -> list[bytes]:
+        """The messages of the calls of a method."""
+        calls = [REQUEST_ENVELOPE.FromString(frame.payload) for frame in self._frames]
+        return [call.data("payload") for call in calls if call.text("method") == method]
+
+
+async def test_annotations_of_an_update_reach_the_shim(api: Api) -> None:
+    await api.running("c1", "sleep", "1000")
+    task = api.daemon.manager.get(NAMESPACE, "c1")
+    assert task.address is not None
+    assert task.shim is not None
+    tap = Tap(api.daemon.top / "tap", task.address.address.removeprefix("unix://"))
+    server = await asyncio.start_unix_server(tap.relay, tap.path)
+    # The daemon takes up a connection that broke, to wherever the shim is.
+    behind, task.address = task.address, replace(task.address, address=f"unix://{tap.path}")
+    task.shim.close()
+    await eventually(lambda: len(tap.requests("Connect")) == 1, "the new connection")
+    resources = AnyMessage(type_url="resources", value=b'{"pids": {"limit": 50}}')
+    annotations = {"io.example/reason": "night", "empty": ""}
+    await api.Update(pb.UpdateTaskRequest(container_id="c1", resources=resources, annotations=annotations))
+    (sent,) = map(shim.UpdateTaskRequest.FromString, tap.requests("Update"))
+    assert sent == shim.UpdateTaskRequest(id="c1", resources=resources, annotations=annotations)
+    task.address = behind
+    server.close()
 
 
 async def test_metrics_filter(api: Api) -> None:

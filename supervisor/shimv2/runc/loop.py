@@ -96,6 +96,7 @@ class Loop:
             promise.then(either.settle_once)
             await either
             timer.cancel()
+            promise.forget(either.settle_once)
         return promise.done()
 
     async def pause(self, seconds: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from supervisor.errors import InvalidArgument, NotFound, SupervisorError
+from supervisor.errors import DeadlineExceeded, InvalidArgument, NotFound, SupervisorError
 from supervisor.shimv2.runc import layouts, limits
 from supervisor.shimv2.runc.container import Container, Surroundings
 from supervisor.shimv2.runc.layouts import EMPTY, PROCESS, timestamp
@@ -115,9 +115,12 @@ class TaskService:
             exited_at=timestamp(exit_.at),
         )
 
-    async def wait(self, request: Fields, _call: Call) -> bytes:
-        """How a process ended, once it has."""
+    async def wait(self, request: Fields, call: Call) -> bytes:
+        """How a process ended, once it has; raises DeadlineExceeded when the caller's time is up before."""
         _, process = self._find(request)
+        left = call.remaining()
+        if left is not None and not await self._around.loop.settled(process.exited, left):
+            raise DeadlineExceeded(f"wait for the end of {process.exec_id or request.text('id')}")
         exit_ = await process.exited
         return layouts.WAIT_RESPONSE.encode(exit_status=exit_.status, exited_at=timestamp(exit_.at))
 

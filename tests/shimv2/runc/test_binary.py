@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 from collections.abc import Callable
@@ -19,10 +20,11 @@ from supervisor.api.runtime.task.v2 import shim_pb2 as task
 from supervisor.api.types.introspection_pb2 import RuntimeInfo
 from supervisor.api.types.runc.options.oci_pb2 import ProcessDetails
 from supervisor.api.types.task import task_pb2 as types
-from supervisor.errors import AlreadyExists, FailedPrecondition, NotFound, SupervisorError
+from supervisor.errors import AlreadyExists, DeadlineExceeded, FailedPrecondition, NotFound, SupervisorError
 from supervisor.model.instant import GO_ZERO_SECONDS
 from supervisor.shimv2.bootstrap import socket_path
-from tests.shimv2.runc.driving import SHIM, TASK, Shim, Stdio, eventually, is_mounted, spec
+from supervisor.ttrpc.calls import Answer, Caller
+from tests.shimv2.runc.driving import PATIENCE, SHIM, TASK, Shim, Stdio, eventually, is_mounted, spec
 from tests.ttrpc.client import Client
 
 pytestmark = [pytest.mark.root, pytest.mark.compat]
@@ -472,6 +474,35 @@ def test_update_changes_the_cgroup(shim: Shim) -> None:
     assert (pid > 0, limits.stdout.split()) == (True, ["33"])
     with pytest.raises(SupervisorError, match="needs resources"):
         shim.call("Update", task.UpdateTaskRequest(id="c1"), Empty)
+
+
+def test_a_wait_ends_with_its_callers_time(shim: Shim) -> None:
+    """Tasks 1.2: the shim itself says so; who waits longer, and who comes later, is not concerned."""
+    shim.begin("c1", ["sleep", "1000"])
+    shim.exec("c1", "e1", ["true"])
+
+    def answer(request: task.WaitRequest, seconds: float) -> Answer:
+        """What comes on the wire, where no client counts the seconds."""
+        caller = Caller()
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(shim.address.removeprefix("unix://"))
+            connection.settimeout(PATIENCE)
+            connection.sendall(caller.request(TASK, "Wait", request, seconds, ())[1])
+            while not (answers := list(caller.feed(connection.recv(4096)))):
+                pass
+            return answers[0]
+
+    with ThreadPoolExecutor() as threads:
+        patient = threads.submit(shim.wait, "c1")
+        for request in (task.WaitRequest(id="c1"), task.WaitRequest(id="c1", exec_id="e1")):
+            for seconds in (0.05, 0):
+                with pytest.raises(DeadlineExceeded, match=r"wait for the end of (c1|e1)"):
+                    answer(request, seconds).decode(task.WaitResponse)
+        assert not patient.done()
+        shim.kill("c1")
+        ended = patient.result(20)
+    for seconds in (PATIENCE, 0):
+        assert answer(task.WaitRequest(id="c1"), seconds).decode(task.WaitResponse) == ended
 
 
 def test_many_waits_take_no_threads(shim: Shim) -> None:
