@@ -192,6 +192,12 @@ def _exits(commands: Commands) -> None:
 def _logs(commands: Commands) -> None:
     show = _add(commands, "logs", "show what a detached container wrote", logs_cmd.show)
     show.add_argument("-f", "--follow", action="store_true", help="go on until it has ended")
+    when = "RFC 3339, or a span back from now like 10m"
+    show.add_argument("--since", metavar="TIME", help=f"what was written since then: {when}")
+    show.add_argument(
+        "--until", metavar="TIME", help="what was written until then; with -f, go on until then"
+    )
+    show.add_argument("--tail", type=int, metavar="N", help="the last N lines of that")
     show.add_argument("container")
 
 

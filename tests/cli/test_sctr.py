@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from supervisor.model.instant import SECOND, Nanoseconds, format_rfc3339, now
 from tests.compat.ctr import eventually
 from tests.images import TAG
 
@@ -144,6 +145,33 @@ def test_a_detached_container(sctr, image):
     assert sctr.json("ps") == []
     sctr.ok("rm", "d1")
     assert "not found" in sctr.fails("logs", "d1")
+
+
+def test_a_part_of_a_log(sctr, image, tmp_path):
+    """By the times that the shim has kept, by lines, and while it goes on."""
+    mount = f"type=bind,src={tmp_path},dst=/host"
+    wait = "while [ ! -e /host/$1 ]; do sleep 0.05; done"
+    script = f"wait() {{ {wait}; }}; echo old 1; echo old 2; wait a; echo new; wait b; echo last; sleep 1000"
+    sctr.ok("run", "-d", "--name", "d5", "--mount", mount, image, "sh", "-c", script)
+    eventually(lambda: sctr.ok("logs", "d5") == "old 1\nold 2\n")
+    old = now()
+    eventually(lambda: now() > old + SECOND)  # what the log's times are exact to
+    between = format_rfc3339(now())
+    (tmp_path / "a").touch()
+    eventually(lambda: sctr.ok("logs", "--since", between, "d5") == "new\n")
+    assert sctr.ok("logs", "--until", between, "d5") == "old 1\nold 2\n"
+    assert sctr.ok("logs", "--since", "1h", "--tail", "2", "d5") == "old 2\nnew\n"
+    assert sctr.ok("logs", "-f", "--until", between, "--tail", "1", "d5") == "old 2\n"
+    with sctr.running("logs", "--since", between, "--follow", "d5", stdout=subprocess.PIPE) as following:
+        assert following.stdout.readline() == b"new\n"
+        (tmp_path / "b").touch()
+        assert following.stdout.readline() == b"last\n"
+    later = format_rfc3339(Nanoseconds(now() + SECOND))
+    assert sctr.ok("logs", "-f", "--tail", "1", "--until", later, "d5") == "last\n"
+    assert "a span back from now, like 10m" in sctr.fails("logs", "--since", "yesterday", "d5")
+    assert "is after --until" in sctr.fails("logs", "--since", "1m", "--until", "2m", "d5")
+    assert "--tail -1" in sctr.fails("logs", "--tail", "-1", "d5")
+    sctr.ok("rm", "-f", "d5")
 
 
 def test_stop_kills_what_does_not_listen(sctr, image):

@@ -83,7 +83,7 @@ class LogFile:
         # The index is a help; that it cannot be written is no reason not to write the log.
         with suppress(OSError):
             os.write(self._index, encode(moment, self._size))
-        self._indexed_at = moment
+            self._indexed_at = moment
 
     def _rotate(self) -> None:
         """Begin a new file. The oldest goes, and makes room where the disk is full."""
