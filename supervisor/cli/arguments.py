@@ -16,6 +16,7 @@ from supervisor.cli import (
     images_cmd,
     logs_cmd,
     registry_cmd,
+    restarts_cmd,
     run_cmd,
     version_cmd,
 )
@@ -40,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     _run(commands)
     _ps(commands)
     _exits(commands)
+    _add(
+        commands, "restarts", "show which containers are kept running, and why one is not", restarts_cmd.show
+    )
     _exec(commands)
     _logs(commands)
     _stop(commands)

@@ -18,6 +18,7 @@ from supervisor.client.images import Images
 from supervisor.client.introspection import Introspection
 from supervisor.client.leases import DEFAULT_LIFETIME, Leases
 from supervisor.client.namespaces import Namespaces
+from supervisor.client.restarts import Restarts
 from supervisor.client.snapshots import DEFAULT_SNAPSHOTTER, Snapshots
 from supervisor.client.tasks import Tasks
 from supervisor.client.transfers import Transfers
@@ -56,6 +57,7 @@ class Client:
         self.events = Events(self._channel)
         self.tasks = Tasks(self._channel)
         self.exits = Exits(self._channel)
+        self.restarts = Restarts(self._channel)
         self.introspection = Introspection(self._channel)
         self.collection = Collection(self._channel)
         self.transfers = Transfers(self._channel)

@@ -64,6 +64,7 @@ BUILTINS = (
     Plugin(GRPC, "journal", f"{_SERVICES}:journal", (METADATA, EVENT)),
     Plugin(GRPC, "tasks", f"{_SERVICES}:tasks", (RUNTIME, SERVICE)),
     Plugin(GRPC, "exits", f"{_SERVICES}:exits", (METADATA,)),
+    Plugin(GRPC, "restarts", f"{_SERVICES}:restarts", (METADATA, INTERNAL)),
     Plugin(GRPC, "version", f"{_SERVICES}:version"),
     Plugin(GRPC, "healthcheck", f"{_SERVICES}:health"),
     Plugin(GRPC, "introspection", f"{_SERVICES}:introspection"),

@@ -32,6 +32,8 @@ from supervisor.services.journal import Journal
 from supervisor.services.leases import Leases
 from supervisor.services.mounts import Mounts
 from supervisor.services.namespaces import Namespaces
+from supervisor.services.restart_list import Restarts
+from supervisor.services.restarts import RestartMonitor
 from supervisor.services.runtime_info import runtime_info
 from supervisor.services.sandbox_store import SandboxStore
 from supervisor.services.scheduler import Scheduler
@@ -175,6 +177,12 @@ async def exits(context: Context) -> Part:
     retention = Retention(limits.keep_exits, limits.keep_exits_days * DAY_SECONDS)
     await context.stack.enter_async_context(repeating(partial(store.write, trim, retention), TRIM_SECONDS))
     servicer = Exits(store)
+    return Part(servicer, servicer)
+
+
+async def restarts(context: Context) -> Part:
+    """What the restart monitor knows."""
+    servicer = Restarts(context.get(Store), context.get(RestartMonitor))
     return Part(servicer, servicer)
 
 

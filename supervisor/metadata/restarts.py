@@ -39,6 +39,12 @@ def concerned(connection: Connection) -> list[tuple[Namespace, Container]]:
     ]
 
 
+def known(connection: Connection, namespace: Namespace) -> list[tuple[Container, Attempts]]:
+    """Those of one namespace, by id, each with what is remembered of it."""
+    found = sorted(containers.find(connection, namespace, _CONCERNED), key=lambda one: one.id)
+    return [(container, attempts(connection, namespace, container.id)) for container in found]
+
+
 def attempts(connection: Connection, namespace: Namespace, id_: str) -> Attempts:
     """What is remembered of a container."""
     row = _GET.one(connection, {"in_namespace": namespace, "of_id": id_})

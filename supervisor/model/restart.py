@@ -21,6 +21,7 @@ STOPPED_LABEL = "containerd.io/restart.explicitly-stopped"
 LOG_URI_LABEL = "containerd.io/restart.loguri"
 LOG_PATH_LABEL = "containerd.io/restart.logpath"
 
+DEFAULT_POLICY = "always"
 POLICIES = ("no", "always", "on-failure", "unless-stopped")
 
 
@@ -46,13 +47,13 @@ class RestartSettings:
 class Policy:
     """What labels ask for: its name, and for `on-failure` how many restarts at most (0: any number)."""
 
-    name: str = "always"
+    name: str = DEFAULT_POLICY
     most: int = 0
 
     @classmethod
     def of(cls, labels: Mapping[str, str]) -> Policy:
         """The policy in a container's labels, `always` without one; raises InvalidArgument."""
-        text = labels.get(POLICY_LABEL) or "always"
+        text = labels.get(POLICY_LABEL) or DEFAULT_POLICY
         name, colon, most = text.partition(":")
         if name not in POLICIES or (colon and (name != "on-failure" or not _is_count(most))):
             raise InvalidArgument(

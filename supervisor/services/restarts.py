@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -50,6 +51,20 @@ _GATHER_SECONDS = 0.05
 _ENDS = (task_pb2.STOPPED, task_pb2.UNKNOWN)
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """How things stand for a container: what keeps it from running, and when its turn is."""
+
+    why: str = ""
+    due: Nanoseconds | None = None
+    running: bool = False
+    failed: bool = False
+    """Whether `why` is about an attempt that was made, and holds until the next one."""
+
+
+UNSEEN = Outlook()
+
+
 class RestartMonitor:
     """Watches while it is entered; its own task, on the event loop."""
 
@@ -68,7 +83,16 @@ class RestartMonitor:
         self._settings = settings
         self._chance = random.Random()  # noqa: S311  # spreads attempts, and hides nothing
         self._task: asyncio.Task[None] | None = None
-        self._told: dict[tuple[Namespace, str], str] = {}
+        self._outlooks: dict[tuple[Namespace, str], Outlook] = {}
+
+    @property
+    def settings(self) -> RestartSettings:
+        """How it goes about it."""
+        return self._settings
+
+    def outlook(self, namespace: Namespace, id_: str) -> Outlook:
+        """What it knows of a container."""
+        return self._outlooks.get((namespace, id_), UNSEEN)
 
     async def __aenter__(self) -> Self:
         """Begin to watch."""
@@ -108,28 +132,35 @@ class RestartMonitor:
     async def _look(self) -> Nanoseconds | None:
         """Look at every container that is concerned; when the next attempt is due."""
         found = await self._store.read(restarts.concerned)
-        for key in self._told.keys() - {(namespace, container.id) for namespace, container in found}:
-            del self._told[key]
+        for key in self._outlooks.keys() - {(namespace, container.id) for namespace, container in found}:
+            del self._outlooks[key]
         if not found:
             return None
-        dues = await asyncio.gather(*(self._attend(namespace, one) for namespace, one in found))
-        return min((due for due in dues if due is not None), default=None)
+        outlooks = await asyncio.gather(*(self._consider(namespace, one) for namespace, one in found))
+        return min((one.due for one in outlooks if one.due is not None), default=None)
 
-    async def _attend(self, namespace: Namespace, container: Container) -> Nanoseconds | None:
-        """Do what a container needs now; when it needs the next attempt."""
+    async def _consider(self, namespace: Namespace, container: Container) -> Outlook:
+        """Do what a container needs now, and keep in mind what comes of it."""
+        outlook = await self._attend(namespace, container)
+        # What keeps a container from running is logged once.
+        if outlook.why and outlook.why != self.outlook(namespace, container.id).why:
+            log.warning("container %s/%s %s", namespace, container.id, outlook.why)
+        self._outlooks[namespace, container.id] = outlook
+        return outlook
+
+    async def _attend(self, namespace: Namespace, container: Container) -> Outlook:
         try:
             task = self._find(namespace, container.id)
             ended = await self._ended(namespace, container.id, task)
             if container.labels[STATUS_LABEL] == "stopped":
                 if task is not None:
                     await self._stop(task, running=ended is None)
-                return None
+                return Outlook()
             if container.labels[STATUS_LABEL] != "running" or ended is None:
-                return None
+                return Outlook(running=ended is None)
             return await self._keep_running(namespace, container, task, ended)
         except SupervisorError as error:
-            self._say(namespace, container.id, f"is not restarted: {error}")
-            return None
+            return Outlook(f"is not restarted: {error}")
 
     def _find(self, namespace: Namespace, id_: str) -> Task | None:
         try:
@@ -153,10 +184,9 @@ class RestartMonitor:
 
     async def _keep_running(
         self, namespace: Namespace, container: Container, task: Task | None, ended: Ended
-    ) -> Nanoseconds | None:
+    ) -> Outlook:
         if why := refusal(container.labels, ended):
-            self._say(namespace, container.id, f"is left alone: {why}")
-            return None
+            return Outlook(f"is left alone: {why}")
         made = self._store.look_up(restarts.attempts, namespace, container.id)
         made = still_in_a_row(made, ended, self._settings)
         due = next_at(made, ended, self._settings, self._chance)
@@ -164,21 +194,20 @@ class RestartMonitor:
             due = Nanoseconds(container.created_at + int(self._settings.interval * SECOND))
         if due is None:
             limit = f"{self._settings.start_limit} attempts in a row"
-            self._say(namespace, container.id, f"is given up after {limit}; start it yourself to go on")
-            return None
+            return Outlook(f"is given up after {limit}; start it yourself to go on")
         if due > now():
-            return due
+            before = self.outlook(namespace, container.id)
+            return Outlook(before.why if before.failed else "", due, failed=before.failed)
         made = Attempts(made.count + 1)
         await self._store.write(restarts.attempted, namespace, container.id, made)
         try:
             await self._start(namespace, container, task)
         except SupervisorError as error:
-            self._say(namespace, container.id, f"could not be restarted: {error}")
             failed = Attempts(made.count, now())
-            return next_at(failed, Ended(), self._settings, self._chance)
-        self._told.pop((namespace, container.id), None)
+            due = next_at(failed, Ended(), self._settings, self._chance)
+            return Outlook(f"could not be restarted: {error}", due, failed=True)
         log.info("container %s/%s runs again, attempt %d in a row", namespace, container.id, made.count)
-        return None
+        return Outlook(running=True)
 
     async def _start(self, namespace: Namespace, container: Container, task: Task | None) -> None:
         if task is not None:
@@ -205,12 +234,6 @@ class RestartMonitor:
             await task.wait("")
         await self._manager.delete(task)
         log.info("container %s/%s is stopped, as its label wants", task.namespace, task.id)
-
-    def _say(self, namespace: Namespace, id_: str, text: str) -> None:
-        """Log what keeps a container from running, once."""
-        if self._told.get((namespace, id_)) != text:
-            self._told[namespace, id_] = text
-            log.warning("container %s/%s %s", namespace, id_, text)
 
 
 def _stdio(container: Container) -> Stdio:
