@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any as Anything
@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from supervisor.api.runtime.task.v3 import shim_pb2 as pb
 from supervisor.api.types.mount_pb2 import Mount as MountMessage
+from supervisor.api.types.task import task_pb2
 from supervisor.blocking import in_thread
 from supervisor.errors import AlreadyExists, NotFound, SupervisorError, Unavailable
 from supervisor.metadata import exits
@@ -71,6 +72,7 @@ class Manager:
         self._binaries = ShimBinaries(settings)
         self._removal = Removal(settings, store, self._binaries, self._registry)
         self._stopping = False
+        self._patience: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Manager:
         """Take over what an earlier daemon left; when this returns, every task is known."""
@@ -80,12 +82,20 @@ class Manager:
         reconciliation = Reconciliation(
             self.settings, self._store, self._registry, self._removal, self._background
         )
-        for task in await reconciliation.run():
+        taken_over = await reconciliation.run()
+        for task in taken_over:
             self._publish(task)
+        if self.settings.timeouts.task_unstarted:
+            self._patience = asyncio.get_running_loop().call_later(
+                self.settings.timeouts.task_unstarted,
+                lambda: self._background.start(self._remove_unstarted(taken_over)),
+            )
         return self
 
     async def __aexit__(self, *error: object) -> None:
         self._stopping = True
+        if self._patience is not None:
+            self._patience.cancel()
         await self._background.__aexit__(None, None, None)
         for task in self._registry:
             task.disconnect()
@@ -205,6 +215,25 @@ class Manager:
         log.warning("the connection to the shim of task %s/%s was renewed", task.namespace, task.id)
         task.revive(shim)
         shim.closed.add_done_callback(lambda _: self._shim_gone(task))
+
+    async def _remove_unstarted(self, taken_over: Sequence[Task]) -> None:
+        """Delete those that nobody has started: their makers were cut off in between, and forget them.
+
+        Docker for one neither starts such a task nor deletes it, and then can never start that container.
+        """
+        for task in taken_over:
+            try:
+                if task.phase is not Phase.READY or not await self._is_unstarted(task):
+                    continue
+                await self.delete(task)
+            except (SupervisorError, OSError) as error:
+                log.warning("task %s/%s stays as it is: %s", task.namespace, task.id, error)
+                continue
+            log.warning("task %s/%s was never started, and is deleted", task.namespace, task.id)
+
+    async def _is_unstarted(self, task: Task) -> bool:
+        state = await task.state("", self.settings.timeouts.task_state)
+        return state.status == task_pb2.CREATED
 
     async def _renewed(self, task: Task, address: ShimAddress) -> ShimClient:
         shim = await ShimClient.connect(address, task.namespace)

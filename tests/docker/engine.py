@@ -123,12 +123,12 @@ class Engine:
 
 
 @contextmanager
-def an_engine(store: str, *options: str) -> Iterator[Engine]:
+def an_engine(store: str, *options: str, config: str = "") -> Iterator[Engine]:
     """A running engine that has nothing yet; what it leaves is removed with force if need be."""
     with tempfile.TemporaryDirectory(prefix="cs-docker-", dir="/run") as name, a_world() as world:
         folder = Path(name)
         (folder / "d").mkdir()
-        target = Target(folder / "d", within=world.within, mounts=world.mounts)
+        target = Target(folder / "d", config=config, within=world.within, mounts=world.mounts)
         engine = Engine(folder, world, target, store, options)
         try:
             target.start()

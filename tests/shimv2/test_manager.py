@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from supervisor.api.runtime.task.v3 import shim_pb2 as pb
 from supervisor.api.types.task import task_pb2
 from supervisor.errors import AlreadyExists, NotFound, SupervisorError
+from supervisor.shimv2.settings import Timeouts
 from tests.shimv2.conftest import NAMESPACE, Daemon, eventually, left_behind
 
 pytestmark = [pytest.mark.root]
@@ -147,3 +149,38 @@ async def test_many_at_once(daemon: Daemon) -> None:
     statuses = await asyncio.gather(*(one(f"c{number}") for number in range(8)))
     assert statuses == [3] * 8
     assert left_behind(daemon) == []
+
+
+async def test_what_nobody_started_goes_some_time_after_a_restart(daemon: Daemon) -> None:
+    """Whoever made it was cut off by the restart; what was started, or made since, is not concerned."""
+    for name in ("unstarted", "started", "late"):
+        await daemon.create(name, "sleep", "1000")
+    ended = await daemon.run("ended", "true")
+    await ended.wait("")
+    daemon.settings = replace(daemon.settings, timeouts=Timeouts(task_unstarted=1.0))
+    await daemon.restart()
+    made_since = await daemon.create("made-since", "sleep", "1000")
+    started = daemon.manager.get(NAMESPACE, "started")
+    await started.call("Start", pb.StartRequest(id="started"), pb.StartResponse)
+
+    def names() -> set[str]:
+        return {task.id for task in daemon.manager.of(NAMESPACE)}
+
+    await eventually(lambda: names() == {"started", "ended", "made-since"}, "the end of the others")
+    assert (await started.state("", 5)).status == task_pb2.RUNNING
+    await eventually(lambda: "/tasks/delete" in daemon.topics("unstarted"), "the delete event")
+    assert "/tasks/exit" not in daemon.topics("unstarted")
+    again = await daemon.create("unstarted", "sleep", "1000")
+    assert (await again.state("", 5)).status == task_pb2.CREATED
+    for task in (again, made_since):
+        await daemon.manager.delete(task)
+
+
+async def test_what_nobody_started_can_be_kept_for_ever(daemon: Daemon) -> None:
+    """And the daemon ends without waiting for that time."""
+    await daemon.create("c1", "sleep", "1000")
+    for seconds in (0.0, 10_000.0):
+        daemon.settings = replace(daemon.settings, timeouts=Timeouts(task_unstarted=seconds))
+        await daemon.restart()
+    task = daemon.manager.get(NAMESPACE, "c1")
+    await task.call("Start", pb.StartRequest(id="c1"), pb.StartResponse)
