@@ -31,6 +31,7 @@ from supervisor.services import checkpoints
 from supervisor.services.context import Context, lease_of, namespace_of
 from supervisor.services.convert import from_descriptor, from_instant, optional_any, to_descriptor, to_mount
 from supervisor.shimv2.manager import Manager, NewTask
+from supervisor.shimv2.options import check_shim_is_ours_to_start
 from supervisor.shimv2.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Tasks:
     async def Create(self, request: pb.CreateTaskRequest, context: Context) -> pb.CreateTaskResponse:
         """Make a container's task, up to but without running its process."""
         namespace = namespace_of(context)
+        check_shim_is_ours_to_start(request.task_api_address)
         container = self._store.look_up(containers.get, namespace, request.container_id)
         wanted = self._with_checkpoint(_new_task(namespace, container, request), request)
         pid = await self._manager.create(wanted)

@@ -7,7 +7,7 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from supervisor.api.types.runc.options.oci_pb2 import Options
-from supervisor.errors import InvalidArgument, SupervisorError
+from supervisor.errors import InvalidArgument, SupervisorError, Unimplemented
 from supervisor.model.any import Any
 from supervisor.shimv2.naming import speaks_runc_options
 
@@ -22,13 +22,23 @@ def completed(options: Any | None, binary: Path, runtime_root: Path) -> Any | No
 
     runc's default root would be shared with other daemons, and daemons that share one kill each
     other's containers. Options of other shims pass unread. Raises SupervisorError for options that a
-    shim of runc cannot read.
+    shim of runc cannot read, Unimplemented for a shim that somebody else has started.
     """
     if not speaks_runc_options(binary):
         return options
     parsed = _parse(options)
+    check_shim_is_ours_to_start(parsed.task_api_address)
     parsed.root = parsed.root or str(runtime_root)
     return Any(OPTIONS_URL, parsed.SerializeToString())
+
+
+def check_shim_is_ours_to_start(task_api_address: str) -> None:
+    """Refuse a task for a sandbox's shim, which runs already: in another it would be out of the sandbox."""
+    if task_api_address:
+        raise Unimplemented(
+            f"a task in the shim at {task_api_address[:200]}: tasks run in shims that this daemon starts;"
+            " leave task_api_address empty"
+        )
 
 
 def _parse(options: Any | None) -> Options:

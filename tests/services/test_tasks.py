@@ -144,6 +144,18 @@ async def test_a_missing_runtime_binary_is_named(api: Api) -> None:
     await refused(api.Create(api.request("c1")), 2, "no-such-runc")
 
 
+async def test_a_shim_that_somebody_else_has_started_is_refused(api: Api) -> None:
+    """Tasks 3.7, 4.1: in the request or in its options; not in a shim of our own instead."""
+    await api.container("c1", "sleep", "1000")
+    place = "ttrpc+unix:///run/sandbox.sock"
+    options = AnyMessage(type_url=Options.DESCRIPTOR.full_name)
+    options.value = Options(task_api_address=place, task_api_version=3).SerializeToString()
+    for request in (api.request("c1", task_api_address=place), api.request("c1", options=options)):
+        await refused(api.Create(request), 12, f"a task in the shim at {place}")
+    assert not (await api.List(pb.ListTasksRequest())).tasks
+    await api.running("c2", "sleep", "1000")
+
+
 async def test_a_running_task_is_not_deleted(api: Api) -> None:
     await api.running("c1", "sleep", "1000")
     text = "failed to delete task: cannot delete a running process"
