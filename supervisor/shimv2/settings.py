@@ -24,7 +24,7 @@ class Timeouts:
     shim_load: float = 5.0
     shim_shutdown: float = 3.0
     shim_stats: float = 2.0
-    task_unstarted: float = 60.0
+    task_unstarted: float = 0.0
     """What a task that was made, and never started, is given after the daemon was replaced; 0 is for ever."""
     create: float = 300.0
     start: float = 300.0
