@@ -2,10 +2,7 @@
 
 A Debian image made with debootstrap, one gzip layer, in Debian's docker-registry on loopback; each pull
 goes to a fresh daemon (nothing of it is there) and ends when the image is unpacked. The daemons take
-turns, on an ext4 of the benchmark's own, with a journal and in memory: an ext4 without one looks for new
-inodes among those deleted in the last minutes, and a disk takes some bursts faster than others, so that
-what was measured was how much had been deleted and written before. `--here` measures on the file system
-of `--parent` as it is.
+turns, on a file system of the benchmark's own (`ground`); `--here` measures on that of `--parent`.
 
 Ours is asked as `sctr` asks it, by the transfer service; and once more by `ctr`, which does the work of a
 pull itself, through the same calls as on containerd. Ratios (ours / theirs, of medians) are all that is
@@ -32,16 +29,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.daemons import OURS, THEIRS, running
+from benchmarks.ground import ground
 from tests import registries
 
 PACKAGES = "python3,git,vim"
 """With debootstrap's smallest set: about 380 MB and 11,600 files on Debian 12."""
 
 REPOSITORY = "bench/debian"
-MEMORY = "/dev/shm"
-DISK_BYTES = 4 << 30
-"""Room for one pull at a time; what is not written takes no memory."""
-
 BAR_TIME, BAR_MEMORY = 0.6, 100.0
 BY_CTR = f"{OURS} by ctr"
 
@@ -173,27 +167,6 @@ def _peak(address: Path) -> float:
     raise SystemExit(f"no process serves {address}")
 
 
-@contextmanager
-def _ground(folder: Path, *, here: bool) -> Iterator[Path]:
-    """Where daemons keep what they pull: a fresh ext4, or `folder` itself."""
-    if here:
-        yield folder
-        return
-    with tempfile.TemporaryDirectory(prefix="b-", dir=MEMORY) as made:
-        disk, point = Path(made) / "ext4", folder / "ground"
-        point.mkdir()
-        with disk.open("wb") as file:
-            file.truncate(DISK_BYTES)
-        # Made to the end now: else the kernel would go on with it beside the first pulls.
-        at_once = "lazy_itable_init=0,lazy_journal_init=0"
-        subprocess.run(["mkfs.ext4", "-q", "-F", "-E", at_once, str(disk)], check=True)
-        subprocess.run(["mount", "-o", "loop", str(disk), str(point)], check=True)
-        try:
-            yield point
-        finally:
-            subprocess.run(["umount", str(point)], check=True)
-
-
 def _pull(name: str, parent: Path, reference: str) -> tuple[float, float]:
     """Seconds that a pull to a fresh daemon takes, and the megabytes that its peak memory grew by."""
     folder = Path(tempfile.mkdtemp(prefix="p-", dir=parent))
@@ -227,11 +200,14 @@ def main() -> None:
     names = (OURS, BY_CTR, *((options.vs,) if options.vs else ()))
     with tempfile.TemporaryDirectory(prefix="b-", dir=options.parent) as made:
         folder = Path(made)
-        with _image(folder, options.suite) as reference, _ground(folder, here=options.here) as ground:
+        with (
+            _image(folder, options.suite) as reference,
+            ground(folder / "ground", here=options.here) as place,
+        ):
             found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
             for _ in range(options.runs):
                 for name in names:
-                    found[name].append(_pull(name, ground, reference))
+                    found[name].append(_pull(name, place, reference))
     seconds = {name: statistics.median(time for time, _ in runs) for name, runs in found.items()}
     for name, runs in found.items():
         each = " ".join(f"{taken:.2f}" for taken, _ in runs)

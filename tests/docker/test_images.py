@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,24 @@ def context(tmp_path: Path) -> str:
     (tmp_path / "Dockerfile").write_text(DOCKERFILE)
     (tmp_path / "given").write_text("given by the context\n")
     return str(tmp_path)
+
+
+def test_what_docker_has_built_and_saved_is_imported(
+    engine: Engine, docker: Docker, context: str, tmp_path: Path
+) -> None:
+    """Of several layers, into a namespace that Docker does not know."""
+    archive, reference = tmp_path / "built.tar", "docker.io/library/built:2"
+    docker.run("build", "--tag=built:2", context, env={"PATH": "/usr/bin:/bin"})
+    docker.run("save", "--output", str(archive), "built:2")
+    docker.run("rmi", "built:2")
+    namespace = f"saved-{uuid.uuid4().hex[:8]}"
+    engine.target.namespaces.append(namespace)
+    ctr = engine.target.ctr(namespace)
+    ctr.run("images", "import", str(archive))
+    made = ctr.out("run", "--rm", reference, "box", "cat", "/made", "/given")
+    assert made == "made by the build\ngiven by the context\n"
+    ctr.run("images", "rm", "--sync", reference)
+    eventually(lambda: not engine.target.leftovers(namespace), what="an end without leftovers")
 
 
 @pytest.mark.parametrize("builder", ["classic", "buildkit"])
