@@ -20,7 +20,7 @@ from supervisor.api.types.task import task_pb2
 from supervisor.blocking import in_thread
 from supervisor.errors import InvalidArgument, NotFound, SupervisorError
 from supervisor.events.exchange import Exchange
-from supervisor.metadata import exits, restarts
+from supervisor.metadata import containers, exits, restarts
 from supervisor.metadata.snapshot_rows import Place
 from supervisor.metadata.snapshots import Snapshots
 from supervisor.metadata.store import Store
@@ -44,7 +44,7 @@ from supervisor.shimv2.tasks import Task
 
 log = logging.getLogger(__name__)
 
-_TOPICS = frozenset(("/tasks/exit", "/tasks/delete", "/containers/update"))
+_TOPICS = frozenset(("/tasks/exit", "/tasks/delete", "/containers/update", "/containers/delete"))
 _GATHER_SECONDS = 0.05
 """Events that come together are looked at together; also a task is not deleted under whoever waits."""
 
@@ -84,6 +84,7 @@ class RestartMonitor:
         self._chance = random.Random()  # noqa: S311  # spreads attempts, and hides nothing
         self._task: asyncio.Task[None] | None = None
         self._outlooks: dict[tuple[Namespace, str], Outlook] = {}
+        self._started: set[tuple[Namespace, str]] = set()
 
     @property
     def settings(self) -> RestartSettings:
@@ -132,12 +133,33 @@ class RestartMonitor:
     async def _look(self) -> Nanoseconds | None:
         """Look at every container that is concerned; when the next attempt is due."""
         found = await self._store.read(restarts.concerned)
-        for key in self._outlooks.keys() - {(namespace, container.id) for namespace, container in found}:
+        concerned = {(namespace, container.id) for namespace, container in found}
+        for key in self._outlooks.keys() - concerned:
             del self._outlooks[key]
+        for key in self._started - concerned:
+            self._started.discard(key)
+            await self._clear(*key)
         if not found:
             return None
         outlooks = await asyncio.gather(*(self._consider(namespace, one) for namespace, one in found))
         return min((one.due for one in outlooks if one.due is not None), default=None)
+
+    async def _clear(self, namespace: Namespace, id_: str) -> None:
+        """Remove what was started of a container while it was being deleted: nobody else knows of it."""
+        task = self._find(namespace, id_)
+        if task is None or self._exists(namespace, id_):
+            return
+        try:
+            await self._stop(task, running=await self._ended(namespace, id_, task) is None)
+        except SupervisorError as error:
+            log.warning("the task of container %s/%s, which is deleted, stays: %s", namespace, id_, error)
+
+    def _exists(self, namespace: Namespace, id_: str) -> bool:
+        try:
+            self._store.look_up(containers.get, namespace, id_)
+        except NotFound:
+            return False
+        return True
 
     async def _consider(self, namespace: Namespace, container: Container) -> Outlook:
         """Do what a container needs now, and keep in mind what comes of it."""
@@ -200,6 +222,7 @@ class RestartMonitor:
             return Outlook(before.why if before.failed else "", due, failed=before.failed)
         made = Attempts(made.count + 1)
         await self._store.write(restarts.attempted, namespace, container.id, made)
+        self._started.add((namespace, container.id))
         try:
             await self._start(namespace, container, task)
         except SupervisorError as error:

@@ -199,6 +199,18 @@ def test_what_the_monitor_knows(daemon: tuple[Target, Sctr], tmp_path: Path) -> 
     assert not _known(sctr, "k-no")
 
 
+def test_a_container_that_is_removed_while_it_is_restarted(daemon: tuple[Target, Sctr]) -> None:
+    """Whatever the monitor was at, nothing of it stays."""
+    target, sctr = daemon
+    for number in range(8):
+        name = f"gone-{number}"
+        sctr.ok("run", "-d", "--name", name, *RUNNING, TAG, "sh", "-c", "exit 3")
+        eventually(lambda name=name: _known(sctr, name).get("restarts", 0) > 0, what="a restart")
+        sctr.run("rm", "-f", name)
+    eventually(lambda: "gone-" not in sctr.ok("ps", "-aq"), what="the end of the containers")
+    eventually(lambda: not any("gone-" in left for left in target.leftovers()), what="the end of their tasks")
+
+
 def test_when_the_next_attempt_is(image_tar: Path, tmp_path: Path) -> None:
     """One waits for its turn, one fails to start and says why, one is given up."""
     with a_daemon(image_tar, "start_limit = 2\nhealthy = 100.0\njitter = 0.0\n") as (target, sctr):
