@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# Else grpc has threads of its own in each forked child, where they fail: some tests fork this process.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give each run temporary files of its own.

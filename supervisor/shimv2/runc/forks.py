@@ -151,6 +151,8 @@ class Forks:
         self._loop = loop
         self._reaper = reaper
         self._free: Fork | None = None
+        self._living = 0
+        self._none_left: Promise[None] = Promise()
 
     async def run(self, function: Callable[..., Any], *arguments: Any, limit: float | None = None) -> Any:
         """What `function` answers in a child: a number, text, bytes, or tuples, lists, dicts of these.
@@ -179,8 +181,15 @@ class Forks:
 
     def close(self) -> None:
         """Let the worker end that waits, if there is one."""
-        if self._free is not None:
-            self._free.end()
+        worker, self._free = self._free, None
+        if worker is not None:
+            worker.end()
+
+    async def ended(self, seconds: float) -> None:
+        """After `close`, wait for the end of every child, for so long."""
+        if self._living:
+            self._none_left = Promise()
+            await self._loop.settled(self._none_left, seconds)
 
     def _work(self, work: Order) -> Promise[tuple[Any, Handed]]:
         worker, self._free = self._free, None
@@ -193,8 +202,15 @@ class Forks:
         pid = self._begin(theirs, function, kept)
         theirs.close()
         ours.setblocking(False)
-        self._reaper.claim(pid, _unasked)
+        self._living += 1
+        self._reaper.claim(pid, self._reaped)
         return Fork(pid, ours, self._loop, self._reaper, free)
+
+    def _reaped(self, _exit: Exit) -> None:
+        """A child tells of its end by the end of its socket; this is when nothing of it is left."""
+        self._living -= 1
+        if not self._living:
+            self._none_left.settle_once()
 
     def _freed(self, worker: Fork) -> None:
         """Keep a worker that has nothing to do, for as long as it waits; one is enough."""
@@ -317,7 +333,3 @@ def answer(channel: Socket, function: Work) -> None:
 def _close(descriptors: Iterable[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
-
-
-def _unasked(_exit: Exit) -> None:
-    """A child tells of its end by the end of its socket."""

@@ -104,14 +104,16 @@ class _Children:
             # The work of an order is not done here; what a shim is started with is.
             ordered = isinstance(getattr(function, "__self__", None), Order)
             _act(theirs, self._next if ordered else function)
-        self.shim.loop.watch(theirs.fileno(), READ, lambda _: self._asked(theirs))
-        return 0
+        pid = -len(self._channels)
+        self.shim.loop.watch(theirs.fileno(), READ, lambda _: self._asked(theirs, pid))
+        return pid
 
-    def _asked(self, channel: Socket) -> None:
+    def _asked(self, channel: Socket, pid: int) -> None:
         self.shim.loop.forget(channel.fileno())
         if channel.recv(_SIZE):
             _act(channel, self._next)
         channel.close()
+        self.shim.reaper.collected(pid, Exit(0, now()))
 
     def _next(self) -> Made:
         return next(self._answers)

@@ -28,6 +28,8 @@ from supervisor.ttrpc.looped import Server
 from supervisor.ttrpc.promise import Promise, begin
 
 FLUSH_SECONDS = 5.0
+CHILDREN_SECONDS = 1.0
+"""They end with the shim in any case; who waits for its end shall find nothing of it."""
 STDERR = 2
 
 
@@ -111,5 +113,7 @@ class Shim:
         self.loop.close()
 
     async def _end(self) -> None:
+        self.forks.close()
         await self._publisher.flush(FLUSH_SECONDS)
+        await self.forks.ended(CHILDREN_SECONDS)
         self.loop.stop()

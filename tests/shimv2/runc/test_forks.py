@@ -133,6 +133,14 @@ def test_a_worker_that_is_expected_is_there_before(here: Here) -> None:
     assert here.result(here.forks.run(os.getpid)) == pid
 
 
+def test_the_end_of_all_can_be_waited_for(here: Here) -> None:
+    for _ in range(2):
+        pid = here.result(here.forks.run(os.getpid))
+        here.forks.close()
+        here.result(here.forks.ended(60))
+        assert not os.path.exists(f"/proc/{pid}")
+
+
 def test_a_worker_that_was_killed_while_it_waited(here: Here) -> None:
     pid = here.result(here.forks.run(os.getpid))
     os.kill(pid, signal.SIGKILL)
