@@ -94,16 +94,14 @@ def test_a_stream_that_is_not_there(bench: Bench, tmp_path: Path) -> None:
 
 
 def test_output_to_a_file(bench: Bench, tmp_path: Path) -> None:
-    box = bench.box("c", "sh", "-c", "echo out; echo err >&2")
+    # With pauses: containerd's own shim sometimes loses a line when both streams end in the same moment.
+    box = bench.box("c", "sh", "-c", "echo out; sleep 0.3; echo err >&2; sleep 0.3")
     place = f"file://{tmp_path}/deep/log"
     box.create(stdout=place, stderr=place)
     box.start()
     box.wait()
-    found = tmp_path / "deep/log"
-    if bench.cell.shim == "go":  # whose Delete sometimes loses what its copiers have not begun with
-        eventually(lambda: len(found.read_text().split()) == 2, what="both lines")
     box.delete()
-    assert sorted(found.read_text().split()) == ["err", "out"]
+    assert (tmp_path / "deep/log").read_text().split() == ["out", "err"]
 
 
 def test_ctr_drives(bench: Bench, image_tar: Path) -> None:
