@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import statistics
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ import grpc
 from supervisor.api.services.tasks.v1 import tasks_pb2 as pb
 from supervisor.api.services.tasks.v1.tasks_pb2_grpc import TasksStub
 from supervisor.api.types.task.task_pb2 import Status
+from supervisor.kernel.sockets import is_listened_at
 from tests.conformance.driving import Bench
 from tests.faults import records
 from tests.faults.conftest import a_bench
@@ -55,7 +55,7 @@ def _restart(bench: Bench, wanted: int) -> tuple[float, float, float]:
     bench.target.kill()
     began = time.monotonic()
     bench.target.launch()
-    while not _listens(bench.target.address):
+    while not is_listened_at(str(bench.target.address)):
         time.sleep(0.005)
     answered = 0.0
     # A channel of its own: one that was there before waits for a second until it connects again.
@@ -66,11 +66,6 @@ def _restart(bench: Bench, wanted: int) -> tuple[float, float, float]:
             answered = answered or time.monotonic() - began
             if sum(one.status == Status.RUNNING for one in found.tasks) == wanted:
                 return answered, time.monotonic() - began, _used(bench)
-
-
-def _listens(address: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(address)) == 0
 
 
 def _used(bench: Bench) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from supervisor.blocking import in_background, in_thread
 from supervisor.content.local import LocalStore
+from supervisor.daemon.config import Diff as DiffConfig
 from supervisor.daemon.config import Events as EventsConfig
 from supervisor.daemon.plugins import Context, Part
 from supervisor.daemon.repeating import repeating
@@ -179,13 +180,18 @@ async def _end_streams(streams: Streams, database: Database) -> None:
             streams.end_leased(namespace, lease)
 
 
+def processing_of(settings: DiffConfig) -> Processing:
+    """What layers go through, and how large they may be."""
+    processors = [Processor(name, **asdict(one)) for name, one in settings.stream_processors.items()]
+    return Processing(processors, limits=settings.limits)
+
+
 async def transfer_stores(context: Context) -> Part:
     """What transfers work on."""
     spool, mount_points = context.root / "spool", context.root / "tmpmounts"
     await in_thread(spool.mkdir, mode=0o700, exist_ok=True)
     settings, manager = context.config.diff, context.get(MountManager)
-    processors = [Processor(name, **asdict(one)) for name, one in settings.stream_processors.items()]
-    processing = Processing(processors, limits=settings.limits)
+    processing = processing_of(settings)
 
     def unpacked(
         namespace: Namespace, blob: Readable, media_type: str, mounts: Sequence[Mount], apart: bool

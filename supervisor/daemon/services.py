@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from supervisor.blocking import in_thread
-from supervisor.daemon.parts import own_version
+from supervisor.daemon.parts import own_version, processing_of
 from supervisor.daemon.plugins import Context, Part
 from supervisor.daemon.repeating import repeating
-from supervisor.diff.processors import Processor
 from supervisor.events.exchange import Exchange
 from supervisor.events.places import Places
 from supervisor.metadata.content_store import ContentStore
@@ -111,14 +109,12 @@ async def diff(context: Context) -> Part:
     folder = context.root / "tmpmounts"
     await in_thread(_remove_empty_folders, folder)
     settings = context.config.diff
-    processors = [Processor(name, **asdict(one)) for name, one in settings.stream_processors.items()]
     servicer = Diff(
         context.get(ContentStore),
         folder,
         mounts=context.get(MountManager),
         sync_fs=settings.sync_fs,
-        processors=processors,
-        limits=settings.limits,
+        processing=processing_of(settings),
     )
     return Part(servicer, servicer)
 

@@ -88,6 +88,11 @@ def set_title(title: str) -> None:
     write_title(title_place(), title.encode())
 
 
+def exit_code(code: int) -> int:
+    """The code of an ended process as shells and containerd tell it: 128 added to a signal's number."""
+    return code if code >= 0 else 128 - code
+
+
 def wait_for_exit(pidfd: int, seconds: float | None = None) -> bool:
     """Wait until the process of a pidfd has ended; False when the time ran out first. Does not reap."""
     poller = select.poll()

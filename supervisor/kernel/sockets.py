@@ -79,6 +79,17 @@ def connected(path: str) -> Socket:
     return connection
 
 
+def is_listened_at(path: str) -> bool:
+    """Whether somebody listens at the socket `path`, also one who has more callers than he has accepted."""
+    try:
+        connected(path).close()
+    except BlockingIOError:
+        return True
+    except (ConnectionRefusedError, FileNotFoundError):
+        return False
+    return True
+
+
 def send(channel: Socket, data: bytes | memoryview, descriptors: Sequence[int]) -> int:
     """Send bytes with descriptors; answers how many of the bytes were sent."""
     rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", descriptors))

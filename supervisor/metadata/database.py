@@ -157,9 +157,9 @@ class Database:
         self._jobs.put(_Job(work, future, durable))
         return future
 
-    def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run a write and wait for its commit; not for the event loop's thread."""
-        return self.submit(work).result()
+    def write(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
+        """Run a write and wait for its commit, as `submit` has it; not for the event loop's thread."""
+        return self.submit(work, durable=durable).result()
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run reads on one consistent view of the store."""

@@ -66,7 +66,7 @@ class Snapshots:
         check_labels(new.labels)
         # Not waited for: files without their row, as a power failure may leave them, go at the next start.
         begin = partial(rules.begin, place=place, new=new, lease=lease, driver=driver)
-        layer = self._database.submit(begin, durable=False).result()
+        layer = self._database.write(begin, durable=False)
         if isinstance(layer, SupervisorError):
             raise layer
         try:

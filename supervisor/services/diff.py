@@ -11,10 +11,9 @@ from pathlib import Path
 from supervisor.api.services.diff.v1 import diff_pb2 as pb
 from supervisor.api.types import descriptor_pb2
 from supervisor.blocking import in_thread
-from supervisor.diff.apply import Applied, Processing, apply
+from supervisor.diff.apply import NO_PROCESSING, Applied, Processing, apply
 from supervisor.diff.compare import Comparison
-from supervisor.diff.limits import DEFAULT_LIMITS, Limits, of_layer
-from supervisor.diff.processors import Processor
+from supervisor.diff.limits import of_layer
 from supervisor.errors import InvalidArgument, NotFound
 from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.mount_manager import MountManager
@@ -39,19 +38,17 @@ class Diff:
         *,
         mounts: MountManager,
         sync_fs: bool = False,
-        processors: Sequence[Processor] = (),
-        limits: Limits = DEFAULT_LIMITS,
+        processing: Processing = NO_PROCESSING,
     ) -> None:
         """Serve blobs of `content`; `sync_fs` makes every layer durable, whether or not a request asks.
 
-        Layers of types that one of `processors` accepts go through it before they are unpacked. `mounts`
-        prepares those of types that the kernel does not know. No layer may go beyond `limits`.
+        `processing` says what programs layers go through before they are unpacked, and how large they may
+        be. `mounts` prepares those of types that the kernel does not know.
         """
         self._content = content
         self._mounts = mounts
         self._tmp_root = tmp_root
-        self._processors = tuple(processors)
-        self._limits = limits
+        self._processing = processing
         self._sync_fs = sync_fs
         # A layer keeps a thread, a child process and a good part of two processors busy.
         self._turns = asyncio.Semaphore(max(2, os.cpu_count() or 1))
@@ -86,7 +83,7 @@ class Diff:
                 plain,
                 tmp_root=self._tmp_root,
                 sync=request.sync_fs or self._sync_fs,
-                processing=Processing(self._processors, payloads, self._limits),
+                processing=replace(self._processing, payloads=payloads),
             )
 
     def _pack(self, made: Made, asked: Comparison) -> Descriptor:

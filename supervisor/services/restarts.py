@@ -137,22 +137,26 @@ class RestartMonitor:
         for key in self._outlooks.keys() - concerned:
             del self._outlooks[key]
         for key in self._started - concerned:
-            self._started.discard(key)
-            await self._clear(*key)
+            if await self._is_cleared(*key):
+                self._started.discard(key)
         if not found:
             return None
         outlooks = await asyncio.gather(*(self._consider(namespace, one) for namespace, one in found))
         return min((one.due for one in outlooks if one.due is not None), default=None)
 
-    async def _clear(self, namespace: Namespace, id_: str) -> None:
+    async def _is_cleared(self, namespace: Namespace, id_: str) -> bool:
         """Remove what was started of a container while it was being deleted: nobody else knows of it."""
         task = self._find(namespace, id_)
         if task is None or self._exists(namespace, id_):
-            return
+            return True
         try:
             await self._stop(task, running=await self._ended(namespace, id_, task) is None)
         except SupervisorError as error:
-            log.warning("the task of container %s/%s, which is deleted, stays: %s", namespace, id_, error)
+            log.warning(
+                "the task of container %s/%s, which is deleted, is there yet: %s", namespace, id_, error
+            )
+            return False
+        return True
 
     def _exists(self, namespace: Namespace, id_: str) -> bool:
         try:

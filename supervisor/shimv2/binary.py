@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 from supervisor.api.runtime.task.v3.shim_pb2 import DeleteResponse
 from supervisor.blocking import in_thread
 from supervisor.errors import SupervisorError
+from supervisor.kernel.process import exit_code
 from supervisor.model.any import Any
 from supervisor.model.instant import SECOND, Nanoseconds
 from supervisor.model.task import Exit
@@ -184,8 +185,7 @@ async def _run(argv: tuple[str, ...], cwd: Path, environment: dict[str, str], st
             os.killpg(process.pid, signal.SIGKILL)
         await in_thread(process.wait)
         raise
-    code = process.returncode
-    return _Finished(code if code >= 0 else KILLED - code, stdout, stderr)
+    return _Finished(exit_code(process.returncode), stdout, stderr)
 
 
 def _encode_any(options: Any | None) -> bytes:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from supervisor.kernel.process import terminate_and_wait
-from supervisor.kernel.sockets import connected
+from supervisor.kernel.sockets import is_listened_at
 from supervisor.shimv2.bundle import Bundle
 
 log = logging.getLogger(__name__)
@@ -36,20 +36,10 @@ def remove_socket(path: Path) -> None:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
-            if path.is_socket() and not _listens(path):
+            if path.is_socket() and not is_listened_at(str(path)):
                 path.unlink()
         finally:
             os.close(folder)
-
-
-def _listens(path: Path) -> bool:
-    try:
-        connected(str(path)).close()
-    except ConnectionRefusedError:
-        return False
-    except BlockingIOError:
-        return True  # with more callers than it has accepted
-    return True
 
 
 def _started_for(bundle: Bundle, grpc_address: str) -> Iterator[int]:

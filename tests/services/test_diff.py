@@ -20,6 +20,7 @@ from supervisor.api.services.diff.v1 import diff_pb2_grpc as rpc
 from supervisor.api.types.descriptor_pb2 import Descriptor
 from supervisor.api.types.mount_pb2 import Mount
 from supervisor.content.local import LocalStore
+from supervisor.diff.apply import Processing
 from supervisor.diff.limits import Limits
 from supervisor.diff.processors import Processor
 from supervisor.metadata import events
@@ -49,7 +50,9 @@ async def stub(
     gunzip = Processor("own", ("application/x-own",), image.OCI_LAYER, "gzip", ("-d",))
     mounts = MountManager(store.database, tmp_path / "targets", (tmp_path,))
     limits = Limits(max_entries=100)
-    diff = Diff(content, tmp_path / "tmpmounts", mounts=mounts, processors=[gunzip], limits=limits)
+    diff = Diff(
+        content, tmp_path / "tmpmounts", mounts=mounts, processing=Processing([gunzip], limits=limits)
+    )
     channel = await serve(lambda server: server.add(diff))
     yield rpc.DiffStub(channel)
 

@@ -131,7 +131,7 @@ class Fork:
             self.answered.fail(Unavailable("the shim's child that worked on this was killed"))
 
 
-def child(channel: Socket, function: Work | None, kept: Iterable[int]) -> int:
+def fork_child(channel: Socket, function: Work | None, kept: Iterable[int]) -> int:
     """Fork a child that does what it is told, first `function`; its pid."""
     parent = os.getpid()
     pid = os.fork()
@@ -146,7 +146,7 @@ Begin = Callable[[Socket, Work | None, Iterable[int]], int]
 class Forks:
     """Makes them. The process must have one thread."""
 
-    def __init__(self, loop: Loop, reaper: Reaper, begin: Begin = child) -> None:
+    def __init__(self, loop: Loop, reaper: Reaper, begin: Begin = fork_child) -> None:
         self._begin = begin
         self._loop = loop
         self._reaper = reaper

@@ -33,15 +33,15 @@ from functools import partial
 from typing import Any, NoReturn
 
 from supervisor.errors import SupervisorError
-from supervisor.kernel.process import own_pages, title_place, write_title
+from supervisor.kernel.process import exit_code, own_pages, title_place, write_title
 from supervisor.kernel.sockets import Socket, is_ready, packet_pair
 from supervisor.shimv2.runc import log
 from supervisor.shimv2.runc.flags import parse
 from supervisor.shimv2.runc.loop import default_signals, note_signals
 from supervisor.shimv2.runc.packing import fill_holes, pack_code_of
 from supervisor.shimv2.runc.rehearsal import rehearse
-from supervisor.shimv2.runc.server import STDERR, Shim
-from supervisor.shimv2.runc.start import detach, enter, prepare
+from supervisor.shimv2.runc.server import Shim
+from supervisor.shimv2.runc.start import Prepared, detach, enter, prepare
 
 ORDER = struct.Struct("<cI")
 RESULT = struct.Struct("<Ii")
@@ -213,9 +213,8 @@ class _Launcher:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 break
-            code = os.waitstatus_to_exitcode(status)
             if (number := self._children.pop(pid)) != NOBODY:
-                self._channel.send(RESULT.pack(number, code if code >= 0 else 128 - code))
+                self._channel.send(RESULT.pack(number, exit_code(os.waitstatus_to_exitcode(status))))
 
     def _become_action(self, number: int, order: bytes) -> int:
         """In a child: stand where the binary would have been started, and act."""
@@ -254,41 +253,41 @@ class _Launcher:
         return 0
 
     def _prepare(self, orders: Socket) -> tuple[Any, Sequence[int]]:
-        """In a child of the shim: do what `start` does, and answer the daemon."""
+        """In a child of the shim: wait for the order, do what `start` does, and answer the daemon."""
         if not is_ready(orders, 0):
             own_pages()
         message = orders.recv(MAX_MESSAGE)
         if not message:
             return None, ()  # the launcher is gone
         _, number = ORDER.unpack_from(message)
-        title, folder, order = message[ORDER.size :].split(b"\0", 2)
-        for process in ("self", str(os.getppid())):
-            write_title(self._title_place, title, process)
         try:
-            enter(folder)
-        except OSError as error:
-            self._tell(number, 1, b"", f"{error}\n".encode())
+            prepared, debugging = self._prepared(message[ORDER.size :])
+        except (SupervisorError, OSError) as error:
+            self._tell(number, 1, b"", f"containerd-shim-oci-v2: {error}\n".encode())
             return None, ()
-        with _streams(json.loads(order)) as (argv, _, _):
-            try:
-                flags = parse(argv)
-                log.set_debugging(flags.debug)
-                prepared = prepare(flags, os.getppid())
-            except (SupervisorError, OSError) as error:
-                self._tell(number, 1, b"", f"containerd-shim-oci-v2: {error}\n".encode())
-                return None, ()
-            try:
-                self._tell(number, 0, prepared.answer, b"")
-            except OSError:
-                # A daemon that is gone cannot take the answer: nobody would ever know of the server.
-                prepared.undo()
-                raise
+        try:
+            self._tell(number, 0, prepared.answer, b"")
+        except OSError:
+            # A daemon that is gone cannot take the answer: nobody would ever know of the server.
+            prepared.undo()
+            raise
         if prepared.listener is None:
             return None, ()
         identity = (prepared.namespace, prepared.socket_path, prepared.inode, prepared.events_address)
         bundle = os.open(".", os.O_PATH | os.O_CLOEXEC)
-        handed = (prepared.listener.detach(), bundle, STDERR)
-        return (identity, flags.debug, handed), handed
+        handed = (prepared.listener.detach(), bundle, log.STDERR)
+        return (identity, debugging, handed), handed
+
+    def _prepared(self, order: bytes) -> tuple[Prepared, bool]:
+        """Stand where the binary would be started, and do what `start` does; also whether to debug."""
+        title, folder, rest = order.split(b"\0", 2)
+        for process in ("self", str(os.getppid())):
+            write_title(self._title_place, title, process)
+        enter(folder)
+        with _streams(json.loads(rest)) as (argv, _, _):
+            flags = parse(argv)
+            log.set_debugging(flags.debug)
+            return prepare(flags, os.getppid()), flags.debug
 
     def _tell(self, number: int, code: int, stdout: bytes, stderr: bytes) -> None:
         told = {"stdout": stdout.decode(BYTES), "stderr": stderr.decode(BYTES)}

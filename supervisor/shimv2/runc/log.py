@@ -9,7 +9,7 @@ import os
 import sys
 from contextlib import suppress
 
-_STDERR = 2
+STDERR = 2
 
 _debugging = False
 
@@ -53,4 +53,4 @@ def _say(level: str, text: str, values: tuple[object, ...]) -> None:
     sys.stderr.flush()
     # A log that is full or gone stops nothing.
     with suppress(OSError):
-        os.write(_STDERR, line.encode(errors="replace"))
+        os.write(STDERR, line.encode(errors="replace"))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from supervisor.kernel.process import exit_code
 from supervisor.model.instant import Nanoseconds, now
 from supervisor.model.record import record
 
@@ -94,4 +95,4 @@ def _next_exit() -> tuple[int, Exit] | None:
     if not pid:
         return None
     code = os.waitstatus_to_exitcode(status)
-    return pid, Exit(code if code >= 0 else 128 - code, now(), max(0, -code))
+    return pid, Exit(exit_code(code), now(), max(0, -code))

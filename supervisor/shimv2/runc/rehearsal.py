@@ -11,17 +11,18 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import chain, repeat
 from typing import Any
 
 from supervisor.kernel.process import set_child_subreaper, title_of, title_place, write_title
 from supervisor.kernel.sockets import Socket
 from supervisor.model.instant import now
-from supervisor.shimv2.runc import layouts
-from supervisor.shimv2.runc.forks import Order, Work, answer
+from supervisor.shimv2.runc import layouts, log
+from supervisor.shimv2.runc.forks import Work, answer
 from supervisor.shimv2.runc.loop import READ
 from supervisor.shimv2.runc.reaper import Exit, Reaper
-from supervisor.shimv2.runc.server import STDERR, Shim
+from supervisor.shimv2.runc.server import Shim
 from supervisor.shimv2.runc.start import raise_oom_score
 from supervisor.shimv2.runc.task import SERVICES
 from supervisor.shimv2.runc.wiring import Wiring
@@ -65,16 +66,14 @@ def _begin(place: tuple[int, int], title: bytes) -> None:
 
 def _live() -> None:
     """The life of one shim."""
-    children = _Children()
-    shim = children.shim
-    shim.begin()
     address, listener = _listening()
     told_at, events = _listening()
+    children = _Children(_prepared(told_at, listener))
+    shim = children.shim
+    shim.begin()
     sink = Server({layouts.EVENTS: {"Forward": Method(Layout("envelope"), _taken)}}, shim.loop)
     sink.listen(events)
-    handed = (listener.detach(), os.open(".", os.O_PATH | os.O_CLOEXEC), os.dup(STDERR))
-    prepared = (("rehearsal", _PLACE, 0, told_at), False, handed)
-    shim.forks.start(lambda: (prepared, handed), stays=True).answered.then(shim.take_over)
+    shim.forks.start(_nothing, stays=True).answered.then(shim.take_over)
     client = Client(shim.loop, address)
     begin(_play(client, shim.reaper)).then(lambda _: shim.end())
     shim.loop.run()
@@ -85,11 +84,14 @@ def _live() -> None:
 
 
 class _Children:
-    """In place of children: they answer at once, in this process, and end when they have been asked again."""
+    """In place of children: they answer at once, in this process, and end when they have been asked again.
 
-    def __init__(self) -> None:
+    What they answer is canned: first what a shim is to serve, then the process that was created.
+    """
+
+    def __init__(self, prepared: Made) -> None:
         self.shim = Shim(self._begin)
-        self._answers = _answers()
+        self._answers = chain((prepared, _made()), repeat(_nothing()))
         self._channels: list[Socket] = []
 
     def close(self) -> None:
@@ -101,9 +103,7 @@ class _Children:
         theirs = Socket(fileno=os.dup(channel.fileno()))
         self._channels.append(theirs)
         if function is not None:
-            # The work of an order is not done here; what a shim is started with is.
-            ordered = isinstance(getattr(function, "__self__", None), Order)
-            _act(theirs, self._next if ordered else function)
+            self._answer(theirs)
         pid = -len(self._channels)
         self.shim.loop.watch(theirs.fileno(), READ, lambda _: self._asked(theirs, pid))
         return pid
@@ -111,25 +111,25 @@ class _Children:
     def _asked(self, channel: Socket, pid: int) -> None:
         self.shim.loop.forget(channel.fileno())
         if channel.recv(_SIZE):
-            _act(channel, self._next)
+            self._answer(channel)
         channel.close()
         self.shim.reaper.collected(pid, Exit(0, now()))
 
-    def _next(self) -> Made:
-        return next(self._answers)
+    def _answer(self, channel: Socket) -> None:
+        made = next(self._answers)
+        answer(channel, lambda: made)
+        for descriptor in made[1]:
+            os.close(descriptor)
 
 
-def _act(channel: Socket, function: Work) -> None:
-    made = function()
-    answer(channel, lambda: made)
-    for descriptor in made[1]:
-        os.close(descriptor)
+def _nothing() -> Made:
+    return None, ()
 
 
-def _answers() -> Iterator[Made]:
-    yield _made()
-    while True:
-        yield None, ()
+def _prepared(events: str, listener: socket.socket) -> Made:
+    """What a shim serves, and where."""
+    handed = (listener.detach(), os.open(".", os.O_PATH | os.O_CLOEXEC), os.dup(log.STDERR))
+    return (("rehearsal", _PLACE, 0, events), False, handed), handed
 
 
 def _made() -> Made:

@@ -19,7 +19,7 @@ from supervisor.kernel.sockets import Socket
 from supervisor.model.record import record
 from supervisor.shimv2.runc import log
 from supervisor.shimv2.runc.container import Surroundings
-from supervisor.shimv2.runc.forks import Begin, Forks, Handed, child
+from supervisor.shimv2.runc.forks import Begin, Forks, Handed, fork_child
 from supervisor.shimv2.runc.loop import Loop
 from supervisor.shimv2.runc.publisher import Publisher
 from supervisor.shimv2.runc.reaper import Reaper
@@ -30,7 +30,6 @@ from supervisor.ttrpc.promise import Promise, begin
 FLUSH_SECONDS = 5.0
 CHILDREN_SECONDS = 1.0
 """They end with the shim in any case; who waits for its end shall find nothing of it."""
-STDERR = 2
 
 
 @record
@@ -46,7 +45,7 @@ class Identity:
 class Shim:
     """What one shim's process is made of."""
 
-    def __init__(self, begin: Begin = child) -> None:
+    def __init__(self, begin: Begin = fork_child) -> None:
         self.loop = Loop()
         self.reaper = Reaper()
         self.forks = Forks(self.loop, self.reaper, begin)
@@ -86,7 +85,7 @@ class Shim:
             return
         identity, debugging, (listener, bundle, stderr) = told
         os.fchdir(handed[bundle])
-        os.dup2(handed[stderr], STDERR)
+        os.dup2(handed[stderr], log.STDERR)
         os.close(handed[bundle])
         os.close(handed[stderr])
         log.set_debugging(debugging)

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 
-from supervisor.kernel.process import wait_for_exit
+from supervisor.kernel.process import exit_code, wait_for_exit
 
 _RESET = (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR1)
 
@@ -30,8 +30,7 @@ class Child:
         if self._status is None and seconds is not None and not self._ends_within(seconds):
             return None
         if self._status is None:
-            code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-            self._status = code if code >= 0 else 128 - code
+            self._status = exit_code(os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]))
         return self._status
 
     def kill(self, signal_number: int = signal.SIGKILL) -> None:

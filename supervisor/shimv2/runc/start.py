@@ -15,13 +15,13 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
 from supervisor.errors import SupervisorError
 from supervisor.kernel.process import set_child_subreaper
-from supervisor.kernel.sockets import within_limit
+from supervisor.kernel.sockets import is_listened_at, within_limit
 from supervisor.shimv2.bootstrap import (
     UNIX,
     BootstrapParams,
@@ -40,7 +40,6 @@ from supervisor.ttrpc.protobuf import ANY
 DEFAULT_SOCKET_DIR = "/run/containerd/s"
 TASK_API_VERSION = 3
 
-_ALIVE_SECONDS = 0.1
 _BACKLOG = 128
 _MOST_OOM_SCORE = 1000
 
@@ -124,7 +123,7 @@ def _listen(path: str) -> socket.socket | None:
     os.makedirs(folder, mode=0o700, exist_ok=True)
     with _locked(folder):
         if os.path.exists(path):
-            if _answers(path):
+            if is_listened_at(path):
                 return None
             os.unlink(path)
         return _bound(path)
@@ -139,17 +138,6 @@ def _locked(folder: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(_ALIVE_SECONDS)
-        try:
-            with within_limit(path) as short:
-                probe.connect(short)
-        except OSError:
-            return False
-        return True
 
 
 def _bound(path: str) -> socket.socket:
@@ -205,23 +193,15 @@ def detach(*kept: int) -> None:
 
 
 def enter(bundle: str | bytes) -> None:
-    """Stand in the bundle, and log into its fifo."""
-    os.chdir(bundle)
-    descriptor = _log_descriptor()
-    if descriptor is not None:
-        os.dup2(descriptor, 2)
-        os.close(descriptor)
+    """Stand in the bundle, and log into the fifo that the daemon reads; its absence or slowness stops nobody.
 
-
-def _log_descriptor() -> int | None:
-    """The fifo that the daemon reads logs from, opened so that neither its absence nor its slowness stops us.
-
-    Open for reading too, so that what is logged while the daemon is away waits for the next one.
+    It is opened for reading too, so that what is logged while the daemon is away waits for the next one.
     """
-    try:
-        return os.open("log", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
+    os.chdir(bundle)
+    with suppress(OSError):
+        descriptor = os.open("log", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.dup2(descriptor, log.STDERR)
+        os.close(descriptor)
 
 
 def raise_oom_score(step: int = 1) -> None:

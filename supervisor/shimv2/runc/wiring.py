@@ -11,8 +11,8 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 Line = tuple[int, ...]
 """Descriptors: where bytes are read, where they are written, and what has to be held open meanwhile."""
 
-
 PlainPaths = tuple[str, str, str, bool]
+"""The fields of StdioPaths."""
 
 
 @record
