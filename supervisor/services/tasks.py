@@ -15,8 +15,9 @@ from supervisor.api.runtime.task.v3 import shim_pb2 as shim
 from supervisor.api.services.tasks.v1 import tasks_pb2 as pb
 from supervisor.api.types.metrics_pb2 import Metric
 from supervisor.api.types.task import task_pb2
-from supervisor.blocking import in_thread
+from supervisor.blocking import in_background, in_thread
 from supervisor.errors import FailedPrecondition, InvalidArgument, NotFound, SupervisorError
+from supervisor.kernel.cgroup_moves import expect_move
 from supervisor.metadata import containers, exits
 from supervisor.metadata.content_store import ContentStore
 from supervisor.metadata.store import Store
@@ -124,6 +125,7 @@ class Tasks:
             stderr=request.stderr,
             spec=request.spec,
         )
+        in_background(expect_move)  # the runtime's, when it is started: as a rule at once
         return await task.call("Exec", wanted, Empty)
 
     async def ResizePty(self, request: pb.ResizePtyRequest, context: Context) -> Empty:

@@ -17,8 +17,9 @@ from typing import TypeVar
 from supervisor.api.runtime.task.v3 import shim_pb2 as pb
 from supervisor.api.types.mount_pb2 import Mount as MountMessage
 from supervisor.api.types.task import task_pb2
-from supervisor.blocking import in_thread
+from supervisor.blocking import in_background, in_thread
 from supervisor.errors import AlreadyExists, NotFound, SupervisorError, Unavailable
+from supervisor.kernel.cgroup_moves import expect_move
 from supervisor.metadata import exits
 from supervisor.metadata import tasks as rows
 from supervisor.metadata.store import Store
@@ -125,6 +126,7 @@ class Manager:
         options = completed(wanted.options, binary, self.settings.runtime_root)
         task = Task(Bundle.of(self.settings, wanted.namespace, wanted.id), binary, self.settings.timeouts)
         self._registry.add(task)
+        in_background(expect_move)
         try:
             await self._store.note(rows.begin, _record(wanted, task))
             pid = await self._make(task, wanted, options)

@@ -50,8 +50,9 @@ NOBODY = 0
 """In place of an order's number: nobody has ordered it yet. The daemon counts from 1."""
 
 MAX_MESSAGE = 1 << 20
-SETTLED_MILLISECONDS = 30
-"""Without an order for so long, the next shim is forked ahead: not while others have work to do."""
+SETTLED_MILLISECONDS = 150
+"""Without an order for so long, the next shim is forked ahead. A short container is over by then: to make
+the next shim costs more than it saves when it takes a processor from the runtime."""
 MAX_TOLD = 32 << 10
 """Bytes of each stream that a result holds: a message has to fit into the socket's buffer."""
 
