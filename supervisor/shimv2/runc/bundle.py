@@ -29,6 +29,8 @@ class SpecFacts:
 
     group: str
     private_pids: bool
+    poststop: bool
+    """Whether hooks run when the container is deleted (OCI runtime spec, config, `hooks.poststop`)."""
     drops: bool
 
 
@@ -43,7 +45,8 @@ def read_spec(bundle: str) -> SpecFacts:
     groups = (annotations.get(name, "") for name in _GROUP_ANNOTATIONS)
     namespaces = (spec.get("linux") or {}).get("namespaces") or ()
     private = any(one.get("type") == "pid" and not one.get("path") for one in namespaces)
-    return SpecFacts(next(filter(None, groups), ""), private, _drops(annotations))
+    poststop = bool((spec.get("hooks") or {}).get("poststop"))
+    return SpecFacts(next(filter(None, groups), ""), private, poststop, _drops(annotations))
 
 
 def _drops(annotations: Mapping[str, str]) -> bool:

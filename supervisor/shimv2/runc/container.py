@@ -27,7 +27,7 @@ from supervisor.shimv2.runc.process import NO_EXIT, Process, State, Verb
 from supervisor.shimv2.runc.reaper import Exit, Reaper
 from supervisor.shimv2.runc.stdio import io_for
 from supervisor.shimv2.runc.wiring import StdioPaths, Wiring
-from supervisor.ttrpc.promise import begin
+from supervisor.ttrpc.promise import Promise, begin
 
 DRAIN_SECONDS = 10.0
 
@@ -58,6 +58,9 @@ class Container:
         self._around = around
         self._plain = (container_id, bundle, around.namespace, options)
         self._private_pids = True
+        self._poststop = False
+        self._removed = False  # the runtime has forgotten it, and its root is taken off
+        self._removal: Promise[None] | None = None
         self._drops = False
         self._checkpoint = ""
         self._cgroup: Cgroup | None = None
@@ -75,7 +78,8 @@ class Container:
         with self._around.reaper.expecting:
             wanted = (self._plain, self.init.stdio.packed(), mounts, checkpoint)
             made, handed = await self._open(limit, making.undo_create, making.create, *wanted)
-            self._private_pids, self._drops = made["private_pids"], made["drops"]
+            self._private_pids, self._poststop = made["private_pids"], made["poststop"]
+            self._drops = made["drops"]
             if not checkpoint:
                 self._take_init(made, handed)
             register[self.id] = self
@@ -129,7 +133,7 @@ class Container:
             self._kill_exec(process, signal_number)
         elif self.init.reaped is not None and not everything:
             raise NotFound("process already finished")
-        else:
+        elif self._removal is None:  # otherwise no process is left, which is no error to who means all
             await self._kill_init(signal_number, limit, everything=everything)
 
     async def pause(self, limit: Limit) -> None:
@@ -256,7 +260,8 @@ class Container:
             await self._drain(self.init)
             return NO_EXIT
         await self._drain(self.init)
-        await delete()
+        if not await self._removed_ahead(limit):
+            await delete()
         return self.init.exit
 
     def _take_init(self, made: Mapping[str, Any], handed: Handed) -> None:
@@ -290,7 +295,37 @@ class Container:
             return
         self.members.record(process)
         if process is self.init:
-            self._around.forks.expect()  # most clients delete what has ended
+            begin(self._remove())
+
+    async def _remove(self) -> None:
+        """Remove what has ended: most clients delete it next, and then need not wait.
+
+        Not where that would run hooks, whose time is the deletion. If it fails, the deletion does it again.
+        """
+        if self._poststop:
+            self._around.forks.expect()
+            return
+        async with self.init.operation:  # a checkpoint that ended init may be under way
+            if self.init.state is State.STOPPED:
+                self._removal = begin(self._remove_ahead())
+
+    async def _remove_ahead(self) -> None:
+        with suppress(SupervisorError):
+            await self._run(limits.CLEANUP_SECONDS, making.delete, self._plain)
+            self._removed = True
+        self._around.forks.close()
+
+    async def _removed_ahead(self, limit: Limit) -> bool:
+        """Whether the container is removed already, once that is known; raises DeadlineExceeded."""
+        if self._removal is None:
+            return False
+        if limit is None:
+            await self._removal
+        elif not await self._around.loop.settled(self._removal, limit):
+            raise DeadlineExceeded(
+                "failed to delete task: the runtime's delete did not end in the time given"
+            )
+        return self._removed
 
     def _must_clear(self) -> bool:
         """Whether the end of init leaves something to the runtime: processes that live on, or a freezer."""

@@ -62,7 +62,7 @@ def create(plain: Plain, stdio: PlainPaths, encoded_mounts: Sequence[bytes], che
     options.save(wanted.options(), wanted.bundle)
     mounts = mounts_in(encoded_mounts)
     spec = files.read_spec(wanted.bundle)
-    facts = {"private_pids": spec.private_pids, "drops": spec.drops}
+    facts = {"private_pids": spec.private_pids, "poststop": spec.poststop, "drops": spec.drops}
     with ExitStack() as undo:
         rootfs.mount(mounts, wanted.bundle)
         if mounts:

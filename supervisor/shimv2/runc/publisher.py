@@ -79,7 +79,9 @@ class Publisher:
         if len(self._queue) > MOST_QUEUED:
             log.error("the daemon is away for too long, event %d was dropped", self._queue.popleft().sequence)
         if not self._at_work:
-            begin(self._deliver_all())
+            self._at_work = True
+            # The answer to the call in which it happened goes first: the daemon keeps nobody waiting for it.
+            self._loop.call(self._set_out)
 
     def hurry(self) -> None:
         """A daemon is there: try again what is queued without waiting longer."""
@@ -94,8 +96,10 @@ class Publisher:
             return True
         return await self._loop.settled(self._emptied, seconds)
 
+    def _set_out(self) -> None:
+        begin(self._deliver_all())
+
     async def _deliver_all(self) -> None:
-        self._at_work = True
         pause = FIRST_PAUSE
         while self._queue:
             first = self._queue[0]

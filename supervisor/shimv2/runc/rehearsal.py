@@ -137,7 +137,7 @@ def _made() -> Made:
     (source, _), (inner, outer) = ends = os.pipe(), os.pipe()
     os.write(outer, b"output")
     wiring = Wiring((), ((inner, ends[0][1]),))
-    made = {"private_pids": True, "drops": False, "pid": _PID, "wiring": wiring.packed()}
+    made = {"private_pids": True, "poststop": False, "drops": False, "pid": _PID, "wiring": wiring.packed()}
     os.close(source)
     os.close(outer)
     watch = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

@@ -176,9 +176,9 @@ def test_a_kill_reaches_init_though_the_runtime_hangs(shim: Shim, faulty: Faulty
 
 def test_a_delete_that_hangs_can_be_repeated(shim: Shim, faulty: Faulty) -> None:
     running(shim, faulty)
+    faulty.do("hang", "delete")
     shim.kill("c1")
     shim.wait("c1")
-    faulty.do("hang", "delete")
     with pytest.raises(DeadlineExceeded, match=r"failed to delete task: .*delete did not end"):
         shim.call("Delete", task.DeleteRequest(id="c1"), task.DeleteResponse, timeout=LIMIT)
     assert shim.state("c1").exit_status == 137
@@ -294,9 +294,11 @@ def test_killed_workers_end_neither_the_shim_nor_its_container(shim: Shim, fault
     caller.join()
     faulty.heal()
     assert shim.state("c1").status == RUNNING
+    faulty.do("hang", "delete")
     shim.kill("c1")
     assert shim.wait("c1").exit_status == 137
-    faulty.do("hang", "delete")
+    kill_worker(shim, faulty)  # it removes what has ended, unasked
+    eventually(lambda: not hanging(faulty.folder), "the end of its runtime")
     caller = unavailable(lambda: shim.delete("c1"))
     kill_worker(shim, faulty)
     caller.join()
