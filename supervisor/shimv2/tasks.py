@@ -59,6 +59,8 @@ class Task:
         self.failed_execs: set[str] = set()
         self.ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._revived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ends: dict[str, asyncio.Future[Exit]] = {}
+        """What is waited for, by exec id."""
 
     @property
     def namespace(self) -> Namespace:
@@ -89,7 +91,22 @@ class Task:
             raise NotFound(f"task {self.id}: its shim is gone") from None
 
     async def wait(self, exec_id: str) -> Exit:
-        """Wait for the end of a process. Outlives the shim: then the clean-up says how the task ended."""
+        """Wait for the end of a process. Outlives the shim: then the clean-up says how the task ended.
+
+        However many wait and leave again, the shim is asked once: it keeps a question until it can answer.
+        """
+        end = self._ends.get(exec_id)
+        if end is None:
+            end = self._ends[exec_id] = asyncio.ensure_future(self._end(exec_id))
+            end.add_done_callback(lambda done: self._waited(exec_id, done))
+        return await asyncio.shield(end)
+
+    def _waited(self, exec_id: str, end: asyncio.Future[Exit]) -> None:
+        del self._ends[exec_id]
+        if not end.cancelled():
+            end.exception()  # all who waited may have left
+
+    async def _end(self, exec_id: str) -> Exit:
         request = pb.WaitRequest(id=self.id, exec_id=exec_id)
         while True:
             revived = self._revived

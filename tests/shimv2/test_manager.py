@@ -7,13 +7,16 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from google.protobuf.empty_pb2 import Empty
 
 from supervisor.api.runtime.task.v3 import shim_pb2 as pb
 from supervisor.api.types.task import task_pb2
 from supervisor.errors import AlreadyExists, NotFound, SupervisorError
 from supervisor.shimv2.settings import Timeouts
+from supervisor.shimv2.tasks import Task
 from tests.shimv2.conftest import NAMESPACE, Daemon, eventually, left_behind
 
 pytestmark = [pytest.mark.root]
@@ -93,6 +96,30 @@ async def test_a_killed_shim(daemon: Daemon) -> None:
     await eventually(lambda: left_behind(daemon) == [], "a clean state")
     assert daemon.topics("c1")[-2:] == ["/tasks/exit", "/tasks/delete"]
     assert [told.exit_status for told in daemon.exits("c1")] == [137]
+
+
+async def test_waits_that_were_given_up_are_no_load_on_the_shim(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    call = Task.call
+
+    async def counted(task: Task, method: str, *arguments: Any) -> Any:
+        asked.append(method)
+        return await call(task, method, *arguments)
+
+    monkeypatch.setattr(Task, "call", counted)
+    task = await daemon.run("c1", "sleep", "600")
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(task.wait(""), 0.01)
+    both = asyncio.gather(task.wait(""), task.wait(""))
+    await asyncio.sleep(0)
+    await task.call("Kill", pb.KillRequest(id=task.id, signal=9), Empty)
+    assert [end.status for end in await both] == [137, 137]
+    assert asked.count("Wait") == 1
+    assert (await task.wait("")).status == 137
+    await daemon.manager.delete(task)
 
 
 async def test_a_running_task_survives_a_restart(daemon: Daemon) -> None:
