@@ -327,7 +327,8 @@ def answer(channel: Socket, function: Work) -> None:
     packed = marshal.dumps((failure, value, numbers))
     data = memoryview(_LENGTH.pack(len(packed)) + packed)
     sent = send(channel, data, numbers)
-    channel.sendall(data[sent:])
+    if sent < len(data):  # who has it all may have closed the other end by now
+        channel.sendall(data[sent:])
 
 
 def _close(descriptors: Iterable[int]) -> None:

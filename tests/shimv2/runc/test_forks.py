@@ -6,14 +6,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from supervisor.errors import DeadlineExceeded, NotFound, SupervisorError, Unavailable
-from supervisor.shimv2.runc import limits
-from supervisor.shimv2.runc.forks import LINGER_SECONDS, Forks
+from supervisor.kernel.sockets import Socket, pair, send
+from supervisor.shimv2.runc import forks, limits
+from supervisor.shimv2.runc.forks import LINGER_SECONDS, Forks, answer
 from supervisor.shimv2.runc.loop import Loop, default_signals
 from supervisor.shimv2.runc.reaper import Reaper
 from supervisor.ttrpc.promise import Promise, Turns, begin
@@ -139,6 +140,20 @@ def test_the_end_of_all_can_be_waited_for(here: Here) -> None:
         here.forks.close()
         here.result(here.forks.ended(60))
         assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_who_has_the_answer_may_leave_before_its_end_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pair()
+
+    def sent_and_left(channel: Socket, data: memoryview, descriptors: Sequence[int]) -> int:
+        sent = send(channel, data, descriptors)
+        ours.recv(1 << 16)
+        ours.close()
+        return sent
+
+    monkeypatch.setattr(forks, "send", sent_and_left)
+    answer(theirs, lambda: ("all of it", ()))
+    theirs.close()
 
 
 def test_a_worker_that_was_killed_while_it_waited(here: Here) -> None:
