@@ -13,8 +13,9 @@ from typing import cast
 from supervisor.errors import SupervisorError, Unimplemented
 from supervisor.http2 import calls, frames
 from supervisor.http2.calls import Call, Head, Peer
+from supervisor.http2.decoder import MAX_LIST_BYTES
 from supervisor.http2.frames import Code, Flag, Setting, Type, Violation
-from supervisor.http2.header_blocks import EMPTY_TABLE, MAX_LIST_BYTES, Blocks
+from supervisor.http2.header_blocks import EMPTY_TABLE, Blocks
 from supervisor.http2.methods import Method
 from supervisor.http2.stream import REFUSED, WINDOW, Stream
 
