@@ -16,6 +16,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from supervisor.errors import NotFound
 from supervisor.metadata.database import Transaction
 from supervisor.metadata.schema import ExecStartRow, ExitRow, TaskRow
+from supervisor.metadata.statements import Prepared, Row
 from supervisor.model import instant
 from supervisor.model.identifiers import ContainerId, Namespace
 from supervisor.model.instant import SECOND, Nanoseconds
@@ -39,22 +40,27 @@ _STARTS_OF_TASK = and_(
 )
 _LIVE = ExitRow.past.is_(False)
 
-# Built once: SQLAlchemy takes ten times as long to build a statement as SQLite to run it.
-_INSERT = insert(ExitRow)
-_NEWEST = select(*ExitRow.__table__.columns).where(_OF_PROCESS).order_by(ExitRow.id.desc()).limit(1)
-_NEWEST_LIVE = _NEWEST.where(_LIVE)
-_SAME = select(ExitRow.id).where(
-    _OF_PROCESS, ExitRow.pid == bindparam("process"), ExitRow.exited_at == bindparam("at")
+_COLUMNS = ExitRow.__table__.columns
+_INSERT = Prepared(insert(ExitRow), [column.name for column in _COLUMNS if column is not _COLUMNS.id])
+_ANY_OF_PROCESS = select(*_COLUMNS).where(_OF_PROCESS).order_by(ExitRow.id.desc()).limit(1)
+_NEWEST = Prepared(_ANY_OF_PROCESS)
+_NEWEST_LIVE = Prepared(_ANY_OF_PROCESS.where(_LIVE))
+_SAME = Prepared(
+    select(ExitRow.id).where(
+        _OF_PROCESS, ExitRow.pid == bindparam("process"), ExitRow.exited_at == bindparam("at")
+    )
 )
-_TASK = select(TaskRow.started_at, TaskRow.oom_at).where(
-    TaskRow.namespace == bindparam("of"), TaskRow.id == bindparam("task")
+_TASK = Prepared(
+    select(TaskRow.started_at, TaskRow.oom_at).where(
+        TaskRow.namespace == bindparam("of"), TaskRow.id == bindparam("task")
+    )
 )
-_NOTE_OOM = (
+_NOTE_OOM = Prepared(
     update(TaskRow)
     .where(TaskRow.namespace == bindparam("of"), TaskRow.id == bindparam("task"))
     .values(oom_at=bindparam("at"))
 )
-_BLAME_OOM = (
+_BLAME_OOM = Prepared(
     update(ExitRow)
     .where(
         _OF_TASK,
@@ -64,18 +70,21 @@ _BLAME_OOM = (
     )
     .values(oom_killed=True)
 )
-_RETIRE = update(ExitRow).where(_OF_PROCESS, _LIVE).values(past=True)
-_RETIRE_ALL = update(ExitRow).where(_OF_TASK, _LIVE).values(past=True)
+_RETIRE = Prepared(update(ExitRow).where(_OF_PROCESS, _LIVE).values(past=True))
+_RETIRE_ALL = Prepared(update(ExitRow).where(_OF_TASK, _LIVE).values(past=True))
 _NEW_START = upsert(ExecStartRow)
-_START = _NEW_START.on_conflict_do_update(
-    index_elements=["namespace", "container_id", "exec_id"],
-    set_={"started_at": _NEW_START.excluded.started_at},
+_START = Prepared(
+    _NEW_START.on_conflict_do_update(
+        index_elements=["namespace", "container_id", "exec_id"],
+        set_={"started_at": _NEW_START.excluded.started_at},
+    )
 )
-_STARTED = select(ExecStartRow.started_at).where(_STARTS_OF_TASK, ExecStartRow.exec_id == bindparam("exec"))
-_FORGET_START = delete(ExecStartRow).where(_STARTS_OF_TASK, ExecStartRow.exec_id == bindparam("exec"))
-_FORGET_STARTS = delete(ExecStartRow).where(_STARTS_OF_TASK)
+_START_OF_EXEC = and_(_STARTS_OF_TASK, ExecStartRow.exec_id == bindparam("exec"))
+_STARTED = Prepared(select(ExecStartRow.started_at).where(_START_OF_EXEC))
+_FORGET_START = Prepared(delete(ExecStartRow).where(_START_OF_EXEC))
+_FORGET_STARTS = Prepared(delete(ExecStartRow).where(_STARTS_OF_TASK))
 _LISTED = (
-    select(*ExitRow.__table__.columns)
+    select(*_COLUMNS)
     .where(
         ExitRow.namespace == bindparam("of"),
         or_(bindparam("task") == "", ExitRow.container_id == bindparam("task")),
@@ -106,13 +115,13 @@ class Retention:
 
 def of(connection: Connection, namespace: Namespace, id_: ContainerId, exec_id: str) -> Exit | None:
     """How a process of a task that is there ended; None while it has not."""
-    row = connection.execute(_NEWEST_LIVE, _key(namespace, id_, exec_id)).mappings().first()
+    row = _NEWEST_LIVE.one(connection, _key(namespace, id_, exec_id))
     return None if row is None else _exit(row)
 
 
 def get(connection: Connection, namespace: Namespace, id_: str, exec_id: str) -> ExitRecord:
     """The newest record of a process, of whatever time; raises NotFound."""
-    row = connection.execute(_NEWEST, _key(namespace, id_, exec_id)).mappings().first()
+    row = _NEWEST.one(connection, _key(namespace, id_, exec_id))
     if row is None:
         name = f"exec {exec_id} of container {id_}" if exec_id else f"container {id_}"
         raise NotFound(f"no exit of {name} is on record")
@@ -135,16 +144,17 @@ def add(
     `signal` is what the shim says it was; those that do not say leave it to be read off the status.
     """
     key = _key(namespace, id_, exec_id)
-    if tx.execute(_SAME, key | {"process": end.pid, "at": end.exited_at}).first():
+    if _SAME.one(tx.connection, key | {"process": end.pid, "at": end.exited_at}):
         return False
-    task = tx.execute(_TASK, _key(namespace, id_)).first()
+    task = _TASK.one(tx.connection, _key(namespace, id_))
     number = signal_of(end.status) if signal is None else signal
-    started_at = _exec_started(tx, key) if exec_id else task and task.started_at
+    started_at = _exec_started(tx, key) if exec_id else _task_started(task)
     if started_at is not None:
         started_at = min(started_at, end.exited_at)  # what ends at once may be told to start a moment later
-    starved = number == KILLED and task is not None and _is_near(task.oom_at, end.exited_at)
-    tx.execute(
-        _INSERT, _row(key, end, signal=number, oom_killed=starved, started_at=started_at, past=task is None)
+    starved = number == KILLED and task is not None and _is_near(task["oom_at"], end.exited_at)
+    _INSERT.run(
+        tx.connection,
+        _row(key, end, signal=number, oom_killed=starved, started_at=started_at, past=task is None),
     )
     return True
 
@@ -152,41 +162,43 @@ def add(
 def failed(tx: Transaction, namespace: Namespace, id_: ContainerId, exec_id: str, error: str) -> None:
     """Keep why a process never ran."""
     end = Exit(0, UNKNOWN_STATUS, Nanoseconds(tx.now))
-    tx.execute(_INSERT, _row(_key(namespace, id_, exec_id), end, error=error[:MAX_ERROR], past=True))
+    _INSERT.run(tx.connection, _row(_key(namespace, id_, exec_id), end, error=error[:MAX_ERROR], past=True))
 
 
 def lost(tx: Transaction, namespace: Namespace, id_: ContainerId, end: Exit, error: str) -> None:
     """Keep the end of a task whose shim died; how its process ended is then a guess, and `error` says so."""
-    started_at = tx.execute(_TASK, _key(namespace, id_)).scalar_one_or_none()
+    task = _TASK.one(tx.connection, _key(namespace, id_))
+    started_at = _task_started(task)
     key = _key(namespace, id_, "")
-    tx.execute(
-        _INSERT, _row(key, end, signal=signal_of(end.status), error=error[:MAX_ERROR], started_at=started_at)
+    _INSERT.run(
+        tx.connection,
+        _row(key, end, signal=signal_of(end.status), error=error[:MAX_ERROR], started_at=started_at),
     )
 
 
 def exec_started(tx: Transaction, namespace: str, id_: str, exec_id: str, at: Nanoseconds) -> None:
     """Note since when an exec runs."""
     values = {"namespace": namespace, "container_id": id_, "exec_id": exec_id, "started_at": at}
-    tx.execute(_START, values)
+    _START.run(tx.connection, values)
 
 
 def ran_out_of_memory(tx: Transaction, namespace: str, id_: str, at: Nanoseconds) -> None:
     """Note that the kernel killed a process of the container; whichever was killed at that time was it."""
     key = _key(namespace, id_)
-    tx.execute(_NOTE_OOM, key | {"at": at})
-    tx.execute(_BLAME_OOM, key | {"after": at - OOM_WINDOW, "before": at + OOM_WINDOW})
+    _NOTE_OOM.run(tx.connection, key | {"at": at})
+    _BLAME_OOM.run(tx.connection, key | {"after": at - OOM_WINDOW, "before": at + OOM_WINDOW})
 
 
 def retire(tx: Transaction, namespace: Namespace, id_: ContainerId, exec_id: str) -> None:
     """An exec was deleted: its exits are past."""
-    tx.execute(_RETIRE, _key(namespace, id_, exec_id))
-    tx.execute(_FORGET_START, _key(namespace, id_, exec_id))
+    _RETIRE.run(tx.connection, _key(namespace, id_, exec_id))
+    _FORGET_START.run(tx.connection, _key(namespace, id_, exec_id))
 
 
 def retire_all(tx: Transaction, namespace: Namespace, id_: ContainerId) -> None:
     """A task was deleted: its exits are past."""
-    tx.execute(_RETIRE_ALL, _key(namespace, id_))
-    tx.execute(_FORGET_STARTS, _key(namespace, id_))
+    _RETIRE_ALL.run(tx.connection, _key(namespace, id_))
+    _FORGET_STARTS.run(tx.connection, _key(namespace, id_))
 
 
 def forget_past(tx: Transaction, namespace: str) -> None:
@@ -204,9 +216,13 @@ def trim(tx: Transaction, retention: Retention) -> None:
 
 
 def _exec_started(tx: Transaction, key: dict[str, Anything]) -> int | None:
-    at: int | None = tx.execute(_STARTED, key).scalar_one_or_none()
-    tx.execute(_FORGET_START, key)
-    return at
+    start = _STARTED.one(tx.connection, key)
+    _FORGET_START.run(tx.connection, key)
+    return None if start is None else start["started_at"]
+
+
+def _task_started(task: Row | None) -> int | None:
+    return None if task is None else task["started_at"]
 
 
 def _is_near(told: int | None, at: Nanoseconds) -> bool:
@@ -232,11 +248,11 @@ def _row(key: dict[str, Anything], end: Exit, **more: Anything) -> dict[str, Any
     }
 
 
-def _exit(row: RowMapping) -> Exit:
+def _exit(row: Row | RowMapping) -> Exit:
     return Exit(row["pid"], row["exit_status"], Nanoseconds(row["exited_at"]))
 
 
-def _value(row: RowMapping) -> ExitRecord:
+def _value(row: Row | RowMapping) -> ExitRecord:
     return ExitRecord(
         sequence=row["id"],
         container_id=row["container_id"],

@@ -36,14 +36,16 @@ _FIND = Search(
         ("labels",): Labels(_IN, literal(edges.LEASE), LeaseRow.id),
     },
 )
-_INSERT = insert(LeaseRow).on_conflict_do_nothing()
-_DELETE = delete(LeaseRow).where(_THIS)
+_INSERT = Prepared(insert(LeaseRow).on_conflict_do_nothing())
+_DELETE = Prepared(delete(LeaseRow).where(_THIS))
 _HELD = select(EdgeRow.target_type, EdgeRow.target_key).where(edges.LEAVING)
-_HOLD = insert(EdgeRow).on_conflict_do_nothing()
-_LET_GO = delete(EdgeRow).where(
-    edges.LEAVING,
-    EdgeRow.target_type == bindparam("to_type"),
-    EdgeRow.target_key == bindparam("to_key"),
+_HOLD = Prepared(insert(EdgeRow).on_conflict_do_nothing())
+_LET_GO = Prepared(
+    delete(EdgeRow).where(
+        edges.LEAVING,
+        EdgeRow.target_type == bindparam("to_type"),
+        EdgeRow.target_key == bindparam("to_key"),
+    )
 )
 _SNAPSHOTS = "snapshots"
 _PLURALS = {"content": edges.CONTENT, "images": edges.IMAGE, "ingests": edges.INGEST}
@@ -65,14 +67,14 @@ def create(tx: Transaction, namespace: Namespace, lease: Lease) -> Lease:
         "created_at": stored.created_at,
         "expires_at": expiry(stored.labels),
     }
-    if not tx.execute(_INSERT, values).rowcount:
+    if not _INSERT.run(tx.connection, values).rowcount:
         raise AlreadyExists(f'lease "{stored.id}"')
     return stored
 
 
 def remove(tx: Transaction, namespace: Namespace, id_: str) -> None:
     """Delete a lease with its hold on its resources; raises NotFound."""
-    if not tx.execute(_DELETE, _this(namespace, id_)).rowcount:
+    if not _DELETE.run(tx.connection, _this(namespace, id_)).rowcount:
         raise NotFound(f'lease "{id_}"')
     edges.drop(tx, _node(namespace, id_))
     tx.freed = True
@@ -136,7 +138,7 @@ def detach(tx: Transaction, namespace: Namespace, lease_id: str | None, node_typ
     if lease_id is None:
         return
     hold = {**edges.leaving(_node(namespace, lease_id)), "to_type": node_type, "to_key": key}
-    tx.execute(_LET_GO, hold)
+    _LET_GO.run(tx.connection, hold)
 
 
 def _hold(tx: Transaction, namespace: Namespace, id_: str, node_type: str, key: str) -> None:
@@ -149,7 +151,7 @@ def _hold(tx: Transaction, namespace: Namespace, id_: str, node_type: str, key: 
         "target_key": key,
         "condition": "",
     }
-    tx.execute(_HOLD, values)
+    _HOLD.run(tx.connection, values)
 
 
 def _this(namespace: Namespace, id_: str) -> dict[str, str]:

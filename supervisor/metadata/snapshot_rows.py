@@ -89,15 +89,16 @@ _ALL = Search(
         ),
     },
 )
-_TAKEN = select(exists().where(_KEYED))
+_TAKEN = Prepared(select(exists().where(_KEYED).label("found")))
 _ANY = select(exists().where(_IN_PLACE))
-_CHILDREN = select(_T.key).where(_T.parent_id == bindparam("number")).limit(3)
+_CHILDREN = Prepared(select(_T.key).where(_T.parent_id == bindparam("number")).limit(3))
 _NUMBERS = select(_T.id).where(_T.snapshotter == bindparam("snapshotter"))
 _UNFINISHED = select(_T.id, _T.namespace, _T.key).where(
     _T.snapshotter == bindparam("snapshotter"), _T.state == MAKING
 )
-_INSERT = insert(SnapshotRow)
-_DELETE = delete(SnapshotRow).where(_T.id == bindparam("number"))
+_INSERT = Prepared(insert(SnapshotRow), [column.name for column in _T if column is not _T.id])
+_SET_READY = Prepared(update(SnapshotRow).where(_T.id == bindparam("number")).values(state=READY))
+_DELETE = Prepared(delete(SnapshotRow).where(_T.id == bindparam("number")))
 
 
 def _ancestors() -> Select[int]:
@@ -108,7 +109,7 @@ def _ancestors() -> Select[int]:
     return select(chain.c.id).order_by(chain.c.depth)
 
 
-_ANCESTORS = _ancestors()
+_ANCESTORS = Prepared(_ancestors())
 
 
 def _keyed(place: Place, key: str) -> dict[str, str]:
@@ -135,7 +136,7 @@ def all_of(connection: Connection, place: Place, filters: Sequence[Filter] = ())
 
 def taken(connection: Connection, place: Place, key: str) -> bool:
     """Whether a key is in use, also by a snapshot that is being made."""
-    return bool(connection.execute(_TAKEN, _keyed(place, key)).scalar_one())
+    return _TAKEN.one(connection, _keyed(place, key)) == {"found": True}
 
 
 def any_in(connection: Connection, place: Place) -> bool:
@@ -146,14 +147,14 @@ def any_in(connection: Connection, place: Place) -> bool:
 
 def children(connection: Connection, number: int) -> list[str]:
     """The keys of the snapshots that have this one for their parent; a few are enough for a message."""
-    return list(connection.execute(_CHILDREN, {"number": number}).scalars())
+    return [row["key"] for row in _CHILDREN.each(connection, {"number": number})]
 
 
 def ancestors(connection: Connection, parent_id: int | None) -> tuple[int, ...]:
     """The numbers of a chain from `parent_id` to its root."""
     if parent_id is None:
         return ()
-    return tuple(connection.execute(_ANCESTORS, {"number": parent_id}).scalars())
+    return tuple(row["id"] for row in _ANCESTORS.each(connection, {"number": parent_id}))
 
 
 def layer(connection: Connection, record: Record) -> Layer:
@@ -177,9 +178,12 @@ def add(
         "kind": kind.value, "state": MAKING, "labels": labels, "size": 0, "inodes": 0,
         "created_at": tx.now, "updated_at": tx.now,
     }  # fmt: skip
-    made = tx.execute(_INSERT, values).inserted_primary_key
-    assert made is not None
-    return int(made[0])
+    return _INSERT.run(tx.connection, values).lastrowid or 0
+
+
+def set_ready(tx: Transaction, number: int) -> bool:
+    """Note that a snapshot's files are made; False when there is no such row any more."""
+    return _SET_READY.run(tx.connection, {"number": number}).rowcount == 1
 
 
 def change(tx: Transaction, number: int, **values: object) -> bool:
@@ -189,7 +193,7 @@ def change(tx: Transaction, number: int, **values: object) -> bool:
 
 def drop(tx: Transaction, number: int) -> bool:
     """Delete a row; False when there is no such row any more."""
-    return tx.execute(_DELETE, {"number": number}).rowcount == 1
+    return _DELETE.run(tx.connection, {"number": number}).rowcount == 1
 
 
 def write_edges(tx: Transaction, place: Place, key: str, *, parent: str, labels: Mapping[str, str]) -> None:

@@ -107,7 +107,7 @@ def _parent(connection: Connection, place: Place, key: str) -> Record:
 
 def made(tx: Transaction, *, place: Place, new: New, number: int) -> None:
     """Files are there: from now on the snapshot is seen. Only an active one is told of (contract 7.1)."""
-    if not snapshot_rows.change(tx, number, state=snapshot_rows.READY):
+    if not snapshot_rows.set_ready(tx, number):
         raise Aborted(f'snapshot "{new.key}" was removed while it was being made')
     if new.kind is Kind.ACTIVE:
         event = SnapshotPrepare(key=new.key, parent=new.parent, snapshotter=place.snapshotter)

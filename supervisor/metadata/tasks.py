@@ -12,13 +12,14 @@ from typing import Any as Anything
 
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
-from sqlalchemy import Connection, RowMapping, and_, bindparam, case, delete, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, insert, or_, select, update
 
 from supervisor.api.events.task_pb2 import TaskDelete, TaskExecStarted, TaskExit, TaskOOM, TaskStart
 from supervisor.errors import AlreadyExists, InvalidArgument, NotFound
 from supervisor.metadata import exits, namespaces
 from supervisor.metadata.database import Transaction
 from supervisor.metadata.schema import TaskRow
+from supervisor.metadata.statements import Prepared, Row
 from supervisor.model.event import Envelope
 from supervisor.model.identifiers import ContainerId, Namespace
 from supervisor.model.instant import SECOND, Nanoseconds
@@ -26,12 +27,12 @@ from supervisor.model.task import Exit, ShimRecord, Stdio, TaskRecord, TaskState
 
 _TASK = and_(TaskRow.namespace == bindparam("of"), TaskRow.id == bindparam("task"))
 
-# Built once: SQLAlchemy takes ten times as long to build a statement as SQLite to run it.
-_ALL = select(*TaskRow.__table__.columns)
-_STATE = select(TaskRow.state).where(_TASK)
-_INSERT = insert(TaskRow)
-_SET_STATE = update(TaskRow).where(_TASK).values(state=bindparam("to"))
-_SET_SHIM = (
+_COLUMNS = TaskRow.__table__.columns
+_ALL = Prepared(select(*_COLUMNS))
+_STATE = Prepared(select(TaskRow.state).where(_TASK))
+_INSERT = Prepared(insert(TaskRow), [column.name for column in _COLUMNS if column is not _COLUMNS.oom_at])
+_SET_STATE = Prepared(update(TaskRow).where(_TASK).values(state=bindparam("to")))
+_SET_SHIM = Prepared(
     update(TaskRow)
     .where(_TASK)
     .values(
@@ -41,78 +42,74 @@ _SET_SHIM = (
         shim_protocol=bindparam("protocol"),
     )
 )
-_SET_CREATED = (
+_CREATING = TaskRow.state == TaskState.CREATING.value
+_NOT_STARTED = or_(_CREATING, TaskRow.state == TaskState.CREATED.value)
+_SET_CREATED = Prepared(
     update(TaskRow)
     .where(_TASK)
     .values(
         pid=bindparam("process"),
-        state=case((TaskRow.state == TaskState.CREATING.value, TaskState.CREATED.value), else_=TaskRow.state),
+        state=case((_CREATING, TaskState.CREATED.value), else_=TaskRow.state),
     )
 )
-_SET_STARTED = (
+_SET_STARTED = Prepared(
     update(TaskRow)
     .where(_TASK)
     .values(
         pid=bindparam("process"),
         started_at=bindparam("at"),
-        state=case(
-            (
-                TaskRow.state.in_([TaskState.CREATING.value, TaskState.CREATED.value]),
-                TaskState.RUNNING.value,
-            ),
-            else_=TaskRow.state,
-        ),
+        state=case((_NOT_STARTED, TaskState.RUNNING.value), else_=TaskRow.state),
     )
 )
-_SET_STOPPED = (
+_SET_STOPPED = Prepared(
     update(TaskRow)
     .where(_TASK, TaskRow.state != TaskState.DELETING.value)
     .values(state=TaskState.STOPPED.value)
 )
-_DELETE = delete(TaskRow).where(_TASK)
+_DELETE = Prepared(delete(TaskRow).where(_TASK))
 
 
 def find_all(connection: Connection) -> Sequence[TaskRecord]:
     """Every task of every namespace."""
-    return [_value(row) for row in connection.execute(_ALL).mappings()]
+    return [_value(row) for row in _ALL.each(connection, {})]
 
 
 def begin(tx: Transaction, task: TaskRecord) -> None:
     """Store a task that is about to be made; raises AlreadyExists."""
-    if tx.execute(_STATE, _key(task.namespace, task.id)).first():
+    if _STATE.one(tx.connection, _key(task.namespace, task.id)):
         raise AlreadyExists(f"task {task.id}")
     namespaces.touch(tx, task.namespace)
-    tx.execute(_INSERT, _values(task) | {"created_at": tx.now})
+    _INSERT.run(tx.connection, _values(task) | {"created_at": tx.now})
 
 
 def shim_started(tx: Transaction, namespace: Namespace, id_: ContainerId, shim: ShimRecord) -> None:
     """Note where the task's shim listens, before it is asked to make anything."""
-    tx.execute(_SET_SHIM, _key(namespace, id_) | asdict(shim))
+    _SET_SHIM.run(tx.connection, _key(namespace, id_) | asdict(shim))
 
 
 def created(tx: Transaction, namespace: Namespace, id_: ContainerId, pid: int) -> None:
     """Note that the task is there. Its process may have ended meanwhile; then it stays stopped."""
-    tx.execute(_SET_CREATED, _key(namespace, id_) | {"process": pid})
+    _SET_CREATED.run(tx.connection, _key(namespace, id_) | {"process": pid})
 
 
 def set_state(tx: Transaction, namespace: Namespace, id_: ContainerId, state: TaskState) -> None:
     """Note what a task has come to."""
-    tx.execute(_SET_STATE, _key(namespace, id_) | {"to": state.value})
+    _SET_STATE.run(tx.connection, _key(namespace, id_) | {"to": state.value})
 
 
 def remove(tx: Transaction, namespace: Namespace, id_: ContainerId) -> None:
     """Forget a task; nothing of it is left on disk or in the kernel, but how it ended stays on record."""
     exits.retire_all(tx, namespace, id_)
-    tx.execute(_DELETE, _key(namespace, id_))
+    _DELETE.run(tx.connection, _key(namespace, id_))
 
 
 def begin_delete(tx: Transaction, namespace: Namespace, id_: ContainerId) -> TaskState:
     """Note that a delete has begun; answers the state before, for the case that the shim refuses."""
-    former = tx.execute(_STATE, _key(namespace, id_)).scalar_one_or_none()
+    former = _STATE.one(tx.connection, _key(namespace, id_))
     if former is None:
         raise NotFound(f"task {id_} not found")
     set_state(tx, namespace, id_, TaskState.DELETING)
-    return TaskState(former)
+    return TaskState(former["state"])
 
 
 def lost(tx: Transaction, namespace: Namespace, id_: ContainerId, guess: Exit, why: str) -> Exit:
@@ -180,7 +177,7 @@ def _exited(tx: Transaction, envelope: Envelope, told: TaskExit, signal: int | N
 def _started(tx: Transaction, envelope: Envelope, told: TaskStart) -> None:
     """Note that the first process runs, unless its exit has been noted already."""
     key = _key(envelope.namespace, told.container_id)
-    tx.execute(_SET_STARTED, key | {"process": told.pid, "at": envelope.timestamp})
+    _SET_STARTED.run(tx.connection, key | {"process": told.pid, "at": envelope.timestamp})
 
 
 def _store_exit(
@@ -190,7 +187,7 @@ def _store_exit(
     if not exits.add(tx, namespace, id_, exec_id, end, signal):
         return False
     if not exec_id:
-        tx.execute(_SET_STOPPED, _key(namespace, id_))
+        _SET_STOPPED.run(tx.connection, _key(namespace, id_))
     return True
 
 
@@ -233,7 +230,7 @@ def _values(task: TaskRecord) -> dict[str, Anything]:
     }
 
 
-def _value(row: RowMapping) -> TaskRecord:
+def _value(row: Row) -> TaskRecord:
     return TaskRecord(
         namespace=row["namespace"],
         id=row["id"],
