@@ -42,7 +42,11 @@ class Folders:
 
     def path(self, number: int) -> Path:
         """Where snapshot `number` lies."""
-        return self._snapshots / str(number)
+        return Path(self.name(number))
+
+    def name(self, number: int) -> str:
+        """As `path`, for mounts that name a folder for each layer."""
+        return f"{self._snapshots}/{number}"
 
     def make(self, number: int) -> Path:
         """Make the folder of a new snapshot."""

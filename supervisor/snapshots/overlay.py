@@ -108,12 +108,12 @@ class OverlaySnapshotter:
     def _overlay(self, shifts: tuple[str, ...], lower: Sequence[int], upper: int | None = None) -> Mount:
         writable: tuple[str, ...] = ()
         if upper is not None:
-            writable = (f"workdir={self._folders.path(upper)}/work", f"upperdir={self._fs(upper)}")
+            writable = (f"workdir={self._folders.name(upper)}/work", f"upperdir={self._fs(upper)}")
         layers = "lowerdir=" + ":".join(map(self._fs, lower))
         return Mount("overlay", "overlay", (*shifts, *writable, layers, *self._extra))
 
     def _fs(self, number: int) -> str:
-        return str(self._folders.path(number) / "fs")
+        return f"{self._folders.name(number)}/fs"
 
     def usage(self, layer: Layer) -> Usage:
         """The upper layer alone."""
