@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client begins with (3.4)."""
@@ -39,8 +39,11 @@ class Type(IntEnum):
     CONTINUATION = 9
 
 
-class Flag(IntFlag):
-    """Flags of frames; `END_STREAM` and `ACK` are one bit, of different types."""
+class Flag(IntEnum):
+    """Flags of frames; `END_STREAM` and `ACK` are one bit, of different types.
+
+    Joined they are plain numbers: an IntFlag makes a member of each sum, at every frame.
+    """
 
     END_STREAM = 0x1
     ACK = 0x1
