@@ -29,6 +29,7 @@ from supervisor.metadata.statements import Prepared
 from supervisor.model.identifiers import Namespace, check_labels, stored_labels
 
 _TOUCH = Prepared(insert(NamespaceRow).on_conflict_do_nothing())
+_ALL = Prepared(select(NamespaceRow.name, NamespaceRow.labels).order_by(NamespaceRow.name))
 
 
 def get(connection: Connection, name: str) -> Mapping[str, str]:
@@ -39,8 +40,7 @@ def get(connection: Connection, name: str) -> Mapping[str, str]:
 
 def all_labels(connection: Connection) -> Sequence[tuple[Namespace, Mapping[str, str]]]:
     """Every namespace with its labels, in byte order of the names."""
-    rows = connection.execute(select(NamespaceRow.name, NamespaceRow.labels).order_by(NamespaceRow.name))
-    return [(Namespace(name), labels) for name, labels in rows]
+    return [(Namespace(row["name"]), row["labels"]) for row in _ALL.each(connection, {})]
 
 
 def touch(tx: Transaction, name: Namespace) -> None:
