@@ -7,6 +7,7 @@ of its own, and both must leave the same nothing behind.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,6 +56,11 @@ class Target:
     @property
     def log(self) -> Path:
         return self.folder / "log"
+
+    @property
+    def keeps_what_ended(self) -> bool:
+        """Whether tasks that ended while no daemon was there are there for the next one."""
+        return not (self.containerd and containerd_version() >= (1, 7))
 
     def command(self) -> list[str]:
         """What starts it."""
@@ -202,3 +208,11 @@ def _remove_cgroups(namespace: str) -> None:
             for path in [*sorted(folder.rglob("*/"), reverse=True), folder]:
                 if path.is_dir():
                     path.rmdir()
+
+
+def containerd_version() -> tuple[int, ...]:
+    """Major and minor version of the installed containerd."""
+    told = subprocess.run(["containerd", "--version"], capture_output=True, text=True, check=True).stdout
+    numbers = re.search(r" v?(\d+)\.(\d+)", told)
+    assert numbers, told
+    return tuple(int(number) for number in numbers.groups())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,14 +52,6 @@ def shimmed(target: Target, pairing: tuple[Target, str], image_tar: Path) -> Ctr
 def runtime(pairing: tuple[Target, str]) -> str:
     """What to pass as --runtime."""
     return pairing[1]
-
-
-def containerd_version() -> tuple[int, ...]:
-    """Major and minor version of the installed containerd."""
-    told = subprocess.run(["containerd", "--version"], capture_output=True, text=True, check=True).stdout
-    numbers = re.search(r" v?(\d+)\.(\d+)", told)
-    assert numbers, told
-    return tuple(int(number) for number in numbers.groups())
 
 
 def shim_of(target: Target, pid: int) -> str:
@@ -126,9 +116,9 @@ def test_an_exit_meanwhile_is_there(target: Target, shimmed: Ctr, runtime: str) 
     Path(f"/proc/{pid}/root/end").touch()
     eventually(lambda: not Path(f"/proc/{pid}").exists())
     target.start()
-    if target.containerd and containerd_version() >= (1, 7):
-        assert shimmed.status("c") == ""
-    else:
+    if target.keeps_what_ended:
         assert shimmed.status("c") == "STOPPED"
         assert "code 7" in shimmed.run("tasks", "rm", "c").stderr
+    else:
+        assert shimmed.status("c") == ""
     shimmed.run("containers", "rm", "c")
