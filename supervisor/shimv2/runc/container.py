@@ -98,6 +98,7 @@ class Container:
             with self.members.starting(self.init):
                 await self._ask(limit, "start")
                 self._running(self.init, happenings.Started(self.id, self.init.pid))
+                self._memory.begin()
 
     async def checkpoint(self, path: str, options: bytes, limit: Limit) -> None:
         """Dump the container into a folder; raises FailedPrecondition where the machine cannot."""
@@ -249,6 +250,7 @@ class Container:
                 wanted = (self._plain, self.init.stdio.packed(), self._checkpoint)
                 self._take_init(*await self._open(limit, making.end_commands, making.restore, *wanted))
                 self._running(self.init, happenings.Started(self.id, self.init.pid))
+                self._memory.begin()
             self._adopt(self.init)
 
     async def _delete_from_runtime(self, limit: Limit) -> Exit:
@@ -269,7 +271,7 @@ class Container:
         self._cgroup = Cgroup(made["cgroup"])
         if made["watch"]:
             descriptor, figures = made["watch"]
-            self._memory.begin(OomWatch(self._cgroup, handed[descriptor], figures))
+            self._memory.watch = OomWatch(self._cgroup, handed[descriptor], figures)
 
     def _take(self, process: Process, made: Mapping[str, Any], handed: Handed) -> None:
         """Take over what a child has made of a process."""
@@ -288,7 +290,8 @@ class Container:
 
     def _ended(self, process: Process, exit_: Exit) -> None:
         process.io.process_ended()
-        self._memory.look()
+        if not self.init.starting:  # when its start has been told
+            self._memory.look()
         self.members.reaped(process, exit_)
         if process is self.init and self._must_clear():
             begin(self._clear_and_record())
@@ -305,12 +308,13 @@ class Container:
         if self._poststop:
             self._around.forks.expect()
             return
+        await self.init.exited  # execs that ended with it come first
         async with self.init.operation:  # a checkpoint that ended init may be under way
             if self.init.state is State.STOPPED:
                 self._removal = begin(self._remove_ahead())
 
     async def _remove_ahead(self) -> None:
-        with suppress(SupervisorError):
+        with suppress(SupervisorError, OSError):
             await self._run(limits.CLEANUP_SECONDS, making.delete, self._plain)
             self._removed = True
         self._around.forks.close()

@@ -15,38 +15,42 @@ _LOOKS, _PAUSE = 10, 0.02  # times, seconds
 
 
 class MemoryTeller:
-    """Tells of each time, from `begin` to `end`."""
+    """Tells of each time, from `begin` to `end`; of what was before when it begins."""
 
     def __init__(self, container: str, loop: Loop, tell: Tell) -> None:
+        self.watch: OomWatch | None = None
         self._container = container
         self._loop = loop
         self._tell = tell
-        self._watch: OomWatch | None = None
+        self._begun = False
         self._looks_left = 0
         self._timer: Timer | None = None
 
-    def begin(self, watch: OomWatch) -> None:
-        """Watch a cgroup."""
-        self._watch = watch
-        self._loop.watch(watch.descriptor, READ, self._woken)
+    def begin(self) -> None:
+        """Tell from now on, if there is something to watch: its start has been told."""
+        self._begun = True
+        if self.watch is not None:
+            self._loop.watch(self.watch.descriptor, READ, self._woken)
+            self.look()
 
     def look(self) -> None:
         """Tell what there is to tell now."""
-        if self._watch is not None and self._watch.happened():
+        if self.watch is not None and self.watch.happened():
             self._tell(OutOfMemory(self._container))
 
     def end(self) -> None:
         """Stop watching."""
-        if self._watch is not None:
-            self._loop.forget(self._watch.descriptor)
-            self._watch.close()
-            self._watch = None
+        if self.watch is not None:
+            if self._begun:
+                self._loop.forget(self.watch.descriptor)
+            self.watch.close()
+            self.watch = None
         if self._timer is not None:
             self._timer.cancel()
 
     def _woken(self, _mask: int) -> None:
         self.look()
-        if self._watch is not None and self._watch.is_early and not self._looks_left:
+        if self.watch is not None and self.watch.is_early and not self._looks_left:
             self._looks_left = _LOOKS
             self._look_again()
 
