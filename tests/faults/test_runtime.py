@@ -143,8 +143,8 @@ def test_a_runtime_that_crashes_in_exec(bench: Bench, fault: Fault) -> None:
 def test_a_runtime_that_cannot_delete(bench: Bench, fault: Fault) -> None:
     """The error is told, the task stays, and a later delete is the last."""
     box = bench.running("c", "sleep", "1000")
+    fault.set("delete", "crash")  # before the end, at which our shim deletes unasked
     box.end()
-    fault.set("delete", "crash")
     assert "failed to delete task" in box.refused("Delete", pb.DeleteTaskRequest(container_id="c")).text
     assert box.status() == "STOPPED"
     fault.clear()
