@@ -97,8 +97,7 @@ class Container:
                 return
             with self.members.starting(self.init):
                 await self._ask(limit, "start")
-                self._running(self.init, happenings.Started(self.id, self.init.pid))
-                self._memory.begin()
+                self._init_started()
 
     async def checkpoint(self, path: str, options: bytes, limit: Limit) -> None:
         """Dump the container into a folder; raises FailedPrecondition where the machine cannot."""
@@ -249,8 +248,7 @@ class Container:
             with self.members.starting(self.init):
                 wanted = (self._plain, self.init.stdio.packed(), self._checkpoint)
                 self._take_init(*await self._open(limit, making.end_commands, making.restore, *wanted))
-                self._running(self.init, happenings.Started(self.id, self.init.pid))
-                self._memory.begin()
+                self._init_started()
             self._adopt(self.init)
 
     async def _delete_from_runtime(self, limit: Limit) -> Exit:
@@ -283,6 +281,13 @@ class Container:
     def _running(self, process: Process, told: happenings.Happening) -> None:
         process.state = State.RUNNING
         self._around.tell(told)
+
+    def _init_started(self) -> None:
+        """Tell of init's start, and from now on of what befell it; nothing is read of one that lives."""
+        self._running(self.init, happenings.Started(self.id, self.init.pid))
+        self._memory.begin()
+        if self.init.reaped is not None:
+            self._memory.look()
 
     def _adopt(self, process: Process) -> None:
         """Have the end of a process that the runtime left to us told; within `expecting`."""

@@ -15,7 +15,7 @@ _LOOKS, _PAUSE = 10, 0.02  # times, seconds
 
 
 class MemoryTeller:
-    """Tells of each time, from `begin` to `end`; of what was before when it begins."""
+    """Tells of each time, from `begin` to `end`."""
 
     def __init__(self, container: str, loop: Loop, tell: Tell) -> None:
         self.watch: OomWatch | None = None
@@ -31,7 +31,6 @@ class MemoryTeller:
         self._begun = True
         if self.watch is not None:
             self._loop.watch(self.watch.descriptor, READ, self._woken)
-            self.look()
 
     def look(self) -> None:
         """Tell what there is to tell now."""
