@@ -112,12 +112,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._blocks = Blocks(partial(calls.read, peer=Peer.of(transport.get_extra_info("socket"))))
         self._offer.connections.add(self)
-        values = {
-            Setting.INITIAL_WINDOW_SIZE: WINDOW,
-            Setting.MAX_HEADER_LIST_SIZE: MAX_LIST_BYTES,
-            Setting.ENABLE_PUSH: 0,
-        }
-        del values[Setting.ENABLE_PUSH]  # only clients may say it (6.5.2)
+        values = {Setting.INITIAL_WINDOW_SIZE: WINDOW, Setting.MAX_HEADER_LIST_SIZE: MAX_LIST_BYTES}
         more = CONNECTION_WINDOW - frames.DEFAULT_WINDOW
         self._write(frames.settings(values) + frames.window_update(0, more))
 

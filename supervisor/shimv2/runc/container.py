@@ -59,8 +59,7 @@ class Container:
         self._plain = (container_id, bundle, around.namespace, options)
         self._private_pids = True
         self._poststop = False
-        self._removed = False  # the runtime has forgotten it, and its root is taken off
-        self._removal: Promise[None] | None = None
+        self._removal: Promise[bool] | None = None
         self._drops = False
         self._checkpoint = ""
         self._cgroup: Cgroup | None = None
@@ -318,23 +317,25 @@ class Container:
             if self.init.state is State.STOPPED:
                 self._removal = begin(self._remove_ahead())
 
-    async def _remove_ahead(self) -> None:
-        with suppress(SupervisorError, OSError):
+    async def _remove_ahead(self) -> bool:
+        try:
             await self._run(limits.CLEANUP_SECONDS, making.delete, self._plain)
-            self._removed = True
-        self._around.forks.close()
+        except (SupervisorError, OSError) as error:
+            log.info("container %s is removed when it is deleted: %s", self.id, error)
+            return False
+        finally:
+            self._around.forks.close()
+        return True
 
     async def _removed_ahead(self, limit: Limit) -> bool:
         """Whether the container is removed already, once that is known; raises DeadlineExceeded."""
         if self._removal is None:
             return False
-        if limit is None:
-            await self._removal
-        elif not await self._around.loop.settled(self._removal, limit):
+        if limit is not None and not await self._around.loop.settled(self._removal, limit):
             raise DeadlineExceeded(
                 "failed to delete task: the runtime's delete did not end in the time given"
             )
-        return self._removed
+        return await self._removal
 
     def _must_clear(self) -> bool:
         """Whether the end of init leaves something to the runtime: processes that live on, or a freezer."""
