@@ -118,7 +118,7 @@ class Events:
     def wait_for(self, *topics: str) -> None:
         """Wait until exactly these have come, in this order."""
         eventually(lambda: len(self.received) >= len(topics), f"{topics}, only {self.topics()}")
-        assert self.topics() == list(topics)
+        assert self.topics() == list(topics), self.topics()
 
     def _forward(self, request: events_pb2.ForwardRequest, call: Call) -> Empty:
         self.received.append(request.envelope)
