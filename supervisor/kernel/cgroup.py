@@ -41,7 +41,8 @@ class Cgroup:
         if folder is None:
             return ""
         try:
-            with open(f"{folder}/{file}", encoding="ascii", errors="replace") as opened:
+            # UTF-8, which is loaded: another encoding would be, by each shim for itself.
+            with open(f"{folder}/{file}", encoding="utf-8", errors="replace") as opened:
                 return opened.read()
         # Some files are there and cannot be read, because what they tell of is switched off.
         except OSError:

@@ -12,9 +12,12 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
 
 from supervisor.kernel.cgroup import UNIFIED, cgroup_of
 
+_MEMBERSHIP = Path("/proc/self/cgroup")
 _MEMBERS = "cgroup.procs"
 _SELF = b"0"
 
@@ -37,8 +40,7 @@ def expect_move() -> None:
 
 def _stay() -> None:
     """Move this process to the cgroup it is in: the lock is one for all hierarchies, so any will do."""
-    folders = cgroup_of(os.getpid()).folders
-    folder = folders.get(UNIFIED) or next(iter(folders.values()), None)
+    folder = _folder(_MEMBERSHIP.read_bytes())
     if folder is None:
         return
     members = os.open(f"{folder}/{_MEMBERS}", os.O_WRONLY | os.O_CLOEXEC)
@@ -46,3 +48,10 @@ def _stay() -> None:
         os.write(members, _SELF)
     finally:
         os.close(members)
+
+
+@lru_cache(maxsize=1)
+def _folder(membership: bytes) -> str | None:
+    """The folder of one of this process's cgroups. It is looked for anew when the `membership` is another."""
+    folders = cgroup_of(os.getpid()).folders
+    return folders.get(UNIFIED) or next(iter(folders.values()), None)

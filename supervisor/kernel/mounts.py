@@ -131,9 +131,8 @@ def _unmount_top(path: Path) -> bool:
 
 def unmount_recursive(root: Path) -> None:
     """Take off the mounts on `root` and below it, deepest first; `root` need not exist."""
-    real = Path(os.path.realpath(root.parent)) / root.name
     # The table is read again after each, because a mount may have hidden others by lying on top of them.
-    while any(_unmount_top(Path(entry.mount_point)) for entry in mounts_below(real)):
+    while any(_unmount_top(Path(entry.mount_point)) for entry in mounts_below(root)):
         pass
 
 

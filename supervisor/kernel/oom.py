@@ -84,7 +84,7 @@ def _figures(cgroup: Cgroup, file: str) -> tuple[int, int]:
 def _enter_event(folder: str, eventfd: int, path: str) -> None:
     watched = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with open(f"{folder}/cgroup.event_control", "w", encoding="ascii") as control:
+        with open(f"{folder}/cgroup.event_control", "w", encoding="utf-8") as control:
             control.write(f"{eventfd} {watched}")
     finally:
         os.close(watched)

@@ -123,6 +123,7 @@ class Database:
         self._known: set[str] = set()
         self._synchronous = True
         self._jobs: queue.SimpleQueue[_Job[Anything] | None] = queue.SimpleQueue()
+        self._next: _Job[Anything] | None = None
         self._closed = False
         with _translating(f"open the store {path}"):
             path.touch(0o600)  # specs and labels hold secrets of containers; SQLite would make it 0644
@@ -208,10 +209,16 @@ class Database:
                 return
 
     def _next_batch(self) -> tuple[list[_Job[Anything]], bool]:
-        """All jobs that wait, at least one; and whether the queue was closed behind them."""
+        """All jobs that wait, at least one; and whether the queue was closed behind them.
+
+        Those in front that need not be on disk go by themselves: they would wait for it with the others.
+        """
         batch: list[_Job[Anything]] = []
-        job = self._jobs.get()
+        job, self._next = self._next or self._jobs.get(), None
         while job is not None:
+            if job.durable and batch and not batch[0].durable:
+                self._next = job
+                return batch, False
             if job.future.set_running_or_notify_cancel():
                 batch.append(job)
             if len(batch) == MAX_BATCH or self._jobs.empty():
@@ -228,18 +235,24 @@ class Database:
                     events = [event for job in batch for event in self._run(job)]
         except BaseException as error:
             self._known.clear()
+            self._writes = self._deletions = 0
             for job in batch:
                 job.error = job.error or error
         else:
             if events:
                 self._told(events)
-            if self._writes:
-                self._observed(self._writes, self._deletions)
-        self._writes = self._deletions = 0
         for job in batch:
             job.settle()
         for settled in self._settled:
             settled()
+        self._tell_observer()
+
+    def _tell_observer(self) -> None:
+        """Last, since nobody waits for it."""
+        writes, deletions = self._writes, self._deletions
+        self._writes = self._deletions = 0
+        if writes:
+            self._observed(writes, deletions)
 
     @contextmanager
     def _transaction(self, durable: bool) -> Iterator[None]:

@@ -32,7 +32,9 @@ _ALL = Prepared(select(*_COLUMNS))
 _STATE = Prepared(select(TaskRow.state).where(_TASK))
 _INSERT = Prepared(insert(TaskRow), [column.name for column in _COLUMNS if column is not _COLUMNS.oom_at])
 _SET_STATE = Prepared(update(TaskRow).where(_TASK).values(state=bindparam("to")))
-_SET_SHIM = Prepared(
+_CREATING = TaskRow.state == TaskState.CREATING.value
+_NOT_STARTED = or_(_CREATING, TaskRow.state == TaskState.CREATED.value)
+_SET_CREATED = Prepared(
     update(TaskRow)
     .where(_TASK)
     .values(
@@ -40,14 +42,6 @@ _SET_SHIM = Prepared(
         shim_address=bindparam("address"),
         shim_version=bindparam("version"),
         shim_protocol=bindparam("protocol"),
-    )
-)
-_CREATING = TaskRow.state == TaskState.CREATING.value
-_NOT_STARTED = or_(_CREATING, TaskRow.state == TaskState.CREATED.value)
-_SET_CREATED = Prepared(
-    update(TaskRow)
-    .where(_TASK)
-    .values(
         pid=bindparam("process"),
         state=case((_CREATING, TaskState.CREATED.value), else_=TaskRow.state),
     )
@@ -82,14 +76,13 @@ def begin(tx: Transaction, task: TaskRecord) -> None:
     _INSERT.run(tx.connection, _values(task) | {"created_at": tx.now})
 
 
-def shim_started(tx: Transaction, namespace: Namespace, id_: ContainerId, shim: ShimRecord) -> None:
-    """Note where the task's shim listens, before it is asked to make anything."""
-    _SET_SHIM.run(tx.connection, _key(namespace, id_) | asdict(shim))
+def created(tx: Transaction, namespace: Namespace, id_: ContainerId, shim: ShimRecord, pid: int) -> None:
+    """Note that the task is there, and where its shim listens.
 
-
-def created(tx: Transaction, namespace: Namespace, id_: ContainerId, pid: int) -> None:
-    """Note that the task is there. Its process may have ended meanwhile; then it stays stopped."""
-    _SET_CREATED.run(tx.connection, _key(namespace, id_) | {"process": pid})
+    Its process may have ended meanwhile; then it stays stopped. Until this is noted, the task's bundle
+    says where its shim is.
+    """
+    _SET_CREATED.run(tx.connection, _key(namespace, id_) | asdict(shim) | {"process": pid})
 
 
 def set_state(tx: Transaction, namespace: Namespace, id_: ContainerId, state: TaskState) -> None:

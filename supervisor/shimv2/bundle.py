@@ -18,6 +18,7 @@ from supervisor.kernel.cgroup import remove_empty
 from supervisor.kernel.mountinfo import mounts_below
 from supervisor.kernel.mounts import unmount_recursive
 from supervisor.model.identifiers import ContainerId, Namespace
+from supervisor.shimv2.bootstrap import ShimAddress, encode_answer_json, parse_answer
 from supervisor.shimv2.settings import ShimSettings
 
 NAMESPACE_MODE = 0o711
@@ -74,6 +75,18 @@ class Bundle:
         (self.path / "work").symlink_to(self.work)
         (self.path / "config.json").write_bytes(spec)
         os.mkfifo(self.log, 0o700)
+
+    def note_shim(self, binary: Path, address: ShimAddress) -> None:
+        """Keep where the task's shim listens, in the two files by which other daemons find it as well."""
+        (self.path / "shim-binary-path").write_text(str(binary))
+        (self.path / "bootstrap.json").write_bytes(encode_answer_json(address))
+
+    def shim_address(self) -> ShimAddress | None:
+        """Where the task's shim listens, as the daemon has noted it or the shim itself."""
+        for name in ("bootstrap.json", "address"):
+            with contextlib.suppress(OSError, SupervisorError):
+                return parse_answer((self.path / name).read_bytes())
+        return None
 
     def remove_cgroup(self) -> None:
         """Remove the cgroup that the spec names, if it is empty.

@@ -1,7 +1,7 @@
 """Making tasks and keeping hold of them (containerd: core/runtime/v2/task_manager.go, shim_manager.go).
 
-The order of a create is what a restart relies on: row, bundle, shim, its address in the row, the
-shim's Create, row 'created'. Whatever fails or is given up on the way is undone in full.
+The order of a create is what a restart relies on: row, bundle, shim, its address in the bundle, the
+shim's Create, row 'created' with the address. Whatever fails or is given up on the way is undone in full.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from supervisor.model.mount import Mount
 from supervisor.model.task import Exit, ShimRecord, Stdio, TaskRecord, TaskState
 from supervisor.shimv2.background import Background
 from supervisor.shimv2.binary import ShimBinaries
-from supervisor.shimv2.bootstrap import ShimAddress, encode_answer_json
+from supervisor.shimv2.bootstrap import ShimAddress
 from supervisor.shimv2.bundle import Bundle
 from supervisor.shimv2.client import ShimClient
 from supervisor.shimv2.naming import shim_path
@@ -169,7 +169,9 @@ class Manager:
             made = await self._step(task, task.call("Create", request, pb.CreateTaskResponse))
         except SupervisorError as error:
             raise type(error)(f"failed to create shim task: {error}") from error
-        await self._store.note(rows.created, task.namespace, task.id, made.pid)
+        assert task.address is not None
+        shim = _shim_record(task, task.address)
+        await self._store.note(rows.created, task.namespace, task.id, shim, made.pid)
         return made.pid
 
     async def _step(self, task: Task, work: Coroutine[Anything, Anything, T]) -> T:
@@ -180,18 +182,14 @@ class Manager:
         return await asyncio.shield(step)
 
     async def _start_shim(self, task: Task, wanted: NewTask, options: Any | None) -> None:
-        """Make the bundle, start the shim, store where it is, connect."""
+        """Make the bundle, start the shim, note in the bundle where it is, connect."""
         await in_thread(task.bundle.create, wanted.spec)
         if wanted.unpack is not None:
             await in_thread(wanted.unpack, _dump_of(task))
         task.log = opened(task.bundle.log, f"{task.namespace}/{task.id}")
         address = await self._binaries.start(task.binary, task.bundle, options)
         task.address = address
-        shim = ShimRecord(str(task.binary), address.address, address.version, address.protocol)
-        await self._store.note(rows.shim_started, task.namespace, task.id, shim)
-        # Other daemons find a bundle's shim by these two; so our tasks can be taken over by them.
-        (task.bundle.path / "shim-binary-path").write_text(str(task.binary))
-        (task.bundle.path / "bootstrap.json").write_bytes(encode_answer_json(address))
+        task.bundle.note_shim(task.binary, address)
         task.shim = await ShimClient.connect(address, task.namespace)
 
     def _publish(self, task: Task) -> None:
@@ -271,6 +269,10 @@ def _record(wanted: NewTask, task: Task) -> TaskRecord:
         shim=ShimRecord(str(task.binary)),
         stdio=wanted.stdio,
     )
+
+
+def _shim_record(task: Task, address: ShimAddress) -> ShimRecord:
+    return ShimRecord(str(task.binary), address.address, address.version, address.protocol)
 
 
 def _dump_of(task: Task) -> Path:

@@ -23,7 +23,7 @@ from supervisor.model.instant import SECOND, Nanoseconds
 from supervisor.model.task import Exit, TaskRecord, TaskState
 from supervisor.shimv2 import bundle as bundles
 from supervisor.shimv2.background import Background
-from supervisor.shimv2.bootstrap import ShimAddress, parse_answer, socket_path
+from supervisor.shimv2.bootstrap import ShimAddress, socket_path
 from supervisor.shimv2.bundle import Bundle
 from supervisor.shimv2.client import ShimClient
 from supervisor.shimv2.leftovers import kill_starting
@@ -116,11 +116,11 @@ class Reconciliation:
 
     def _guess(self, bundle: Bundle) -> ShimAddress:
         """Where the shim of a half-made task would listen."""
-        try:
-            return parse_answer((bundle.path / "address").read_bytes())
-        except (OSError, SupervisorError):
-            names = (str(self._settings.socket_dir), self._settings.grpc_address, bundle.namespace, bundle.id)
-            return ShimAddress(3, f"unix://{socket_path(*names)}")
+        noted = bundle.shim_address()
+        if noted is not None:
+            return noted
+        names = (str(self._settings.socket_dir), self._settings.grpc_address, bundle.namespace, bundle.id)
+        return ShimAddress(3, f"unix://{socket_path(*names)}")
 
     async def _resume_delete(self, task: Task) -> Task | None:
         if task.shim is None:

@@ -162,10 +162,31 @@ def test_only_writes_that_need_not_outlive_the_power_are_not_waited_for(database
 def test_a_durable_write_has_its_whole_commit_waited_for(database: Database) -> None:
     gate = threading.Event()
     first = database.submit(lambda tx: gate.wait(10))  # while it runs, the rest gathers into one batch
-    futures = [database.submit(_synchronous, durable=durable) for durable in (False, True, False)]
+    futures = [database.submit(_synchronous, durable=durable) for durable in (True, False, True)]
     gate.set()
     wait([first, *futures], timeout=10)
     assert [future.result() for future in futures] == [2, 2, 2]
+
+
+def test_what_is_first_in_line_and_need_not_be_on_disk_does_not_wait_for_it(database: Database) -> None:
+    running, gate = threading.Event(), threading.Event()
+    database.submit(lambda tx: running.set() or gate.wait(10))
+    running.wait(10)
+    futures = [database.submit(_synchronous, durable=durable) for durable in (False, False, True, False)]
+    gate.set()
+    wait(futures, timeout=10)
+    assert [future.result() for future in futures] == [1, 1, 2, 2]
+
+
+def test_what_waits_while_the_store_closes_is_written(tmp_path: Path) -> None:
+    running, gate = threading.Event(), threading.Event()
+    with Database(tmp_path / "m.db") as database:
+        database.submit(lambda tx: running.set() or gate.wait(10))
+        running.wait(10)
+        note = database.submit(_synchronous, durable=False)
+        write = database.submit(_synchronous)
+        threading.Timer(0.1, gate.set).start()
+    assert (note.result(0), write.result(0)) == (1, 2)
 
 
 def test_no_event_is_told_that_a_power_failure_could_undo(database: Database) -> None:

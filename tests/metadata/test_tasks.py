@@ -19,6 +19,7 @@ from supervisor.model.task import Exit, ShimRecord, Stdio, TaskRecord, TaskState
 NS = Namespace("blue")
 ID = ContainerId("c1")
 END = Exit(pid=42, status=7, exited_at=Nanoseconds(1_700_000_000_123_456_789))
+SHIM = ShimRecord("/shim", "unix:///s", 3, "ttrpc")
 TASK = TaskRecord(NS, ID, TaskState.CREATING, "/b", "rt", ShimRecord("/shim"), Stdio("i", "o", "e", True))
 
 
@@ -43,12 +44,10 @@ def exit_event(end: Exit = END, id_: str = ID) -> Envelope:
 
 
 def test_a_task_is_stored_whole(database: Database, told: list[Envelope]) -> None:
-    shim = ShimRecord("/shim", "unix:///s", 3, "ttrpc")
-    database.write(lambda tx: tasks.shim_started(tx, NS, ID, shim))
-    database.write(lambda tx: tasks.created(tx, NS, ID, 42))
+    database.write(lambda tx: tasks.created(tx, NS, ID, SHIM, 42))
     record = only(database)
     assert record.created_at
-    assert record == replace(TASK, state=TaskState.CREATED, shim=shim, pid=42, created_at=record.created_at)
+    assert record == replace(TASK, state=TaskState.CREATED, shim=SHIM, pid=42, created_at=record.created_at)
 
 
 def test_an_id_is_taken_once(database: Database, told: list[Envelope]) -> None:
@@ -86,7 +85,7 @@ def test_a_late_create_or_start_does_not_hide_the_exit(database: Database, told:
         Nanoseconds(9), NS, "/tasks/start", Any("containerd.events.TaskStart", started.SerializeToString())
     )
     database.write(lambda tx: tasks.take_event(tx, exit_event()))
-    database.write(lambda tx: tasks.created(tx, NS, ID, 42))
+    database.write(lambda tx: tasks.created(tx, NS, ID, SHIM, 42))
     database.write(lambda tx: tasks.take_event(tx, event))
     record = only(database)
     assert (record.state, record.started_at) == (TaskState.STOPPED, 9)
@@ -94,7 +93,7 @@ def test_a_late_create_or_start_does_not_hide_the_exit(database: Database, told:
 
 def test_start_makes_it_running(database: Database, told: list[Envelope]) -> None:
     started = TaskStart(container_id=ID, pid=42).SerializeToString()
-    database.write(lambda tx: tasks.created(tx, NS, ID, 42))
+    database.write(lambda tx: tasks.created(tx, NS, ID, SHIM, 42))
     event = Envelope(Nanoseconds(9), NS, "/tasks/start", Any("containerd.events.TaskStart", started))
     database.write(lambda tx: tasks.take_event(tx, event))
     assert only(database).state is TaskState.RUNNING

@@ -35,7 +35,7 @@ def interfaces(pid: int) -> Iterator[tuple[str, dict[str, int]]]:
     try:
         if os.path.samefile(f"/proc/{pid}/ns/net", "/proc/self/ns/net"):
             return
-        with open(f"/proc/{pid}/net/dev", encoding="ascii") as file:
+        with open(f"/proc/{pid}/net/dev", encoding="utf-8") as file:
             lines = file.read().splitlines()[2:]
     except OSError:
         return

@@ -13,7 +13,7 @@ def join_cgroup(path: str, pid: int, mounts_file: str = "/proc/self/mounts") -> 
     for folder in _hierarchies(mounts_file):
         processes = os.path.join(folder, path.lstrip("/"), "cgroup.procs")
         if os.path.exists(processes):
-            with open(processes, "w", encoding="ascii") as file:
+            with open(processes, "w", encoding="utf-8") as file:
                 file.write(str(pid))
             joined = True
     if not joined:
