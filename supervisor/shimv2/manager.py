@@ -169,6 +169,8 @@ class Manager:
             made = await self._step(task, task.call("Create", request, pb.CreateTaskResponse))
         except SupervisorError as error:
             raise type(error)(f"failed to create shim task: {error}") from error
+        if not request.checkpoint:  # otherwise it is made by its start
+            task.made = _made(request, made.pid)
         assert task.address is not None
         shim = _shim_record(task, task.address)
         await self._store.note(rows.created, task.namespace, task.id, shim, made.pid)
@@ -273,6 +275,18 @@ def _record(wanted: NewTask, task: Task) -> TaskRecord:
 
 def _shim_record(task: Task, address: ShimAddress) -> ShimRecord:
     return ShimRecord(str(task.binary), address.address, address.version, address.protocol)
+
+
+def _made(request: pb.CreateTaskRequest, pid: int) -> pb.StateResponse:
+    return pb.StateResponse(
+        id=request.id,
+        bundle=request.bundle,
+        pid=pid,
+        terminal=request.terminal,
+        stdin=request.stdin,
+        stdout=request.stdout,
+        stderr=request.stderr,
+    )
 
 
 def _dump_of(task: Task) -> Path:

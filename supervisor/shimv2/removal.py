@@ -78,20 +78,23 @@ class Removal:
         return end
 
     async def _finish_own(self, task: Task, end: Exit) -> None:
-        """As `finish`, where nothing of the container is left: its folders go while its shim ends."""
-        removing = asyncio.ensure_future(in_thread(task.bundle.remove))
+        """As `finish`, where nothing of the container is left: folders and row go while its shim ends."""
+        removing = asyncio.ensure_future(self._remove(task))
         await self._shut_down(task)
         await removing
-        await self._forget(task, end)
+        self._gone(task, end)
 
     async def finish(self, task: Task, end: Exit) -> None:
         """The rest of a delete, after the shim: its binary's clean-up, the folders, the row."""
         await self._clean_up(task)
-        await in_thread(task.bundle.remove)
-        await self._forget(task, end)
+        await self._remove(task)
+        self._gone(task, end)
 
-    async def _forget(self, task: Task, end: Exit) -> None:
+    async def _remove(self, task: Task) -> None:
+        await in_thread(task.bundle.remove)
         await self._store.note(rows.remove, task.namespace, task.id)
+
+    def _gone(self, task: Task, end: Exit) -> None:
         self._registry.drop(task)
         task.settle(end)
 
