@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from itertools import chain, repeat
 from typing import Any
 
-from supervisor.kernel.cgroup import cgroup_of
 from supervisor.kernel.process import set_child_subreaper, title_of, title_place, write_title
 from supervisor.kernel.sockets import Socket
 from supervisor.model.instant import now
@@ -142,8 +141,7 @@ def _made() -> Made:
     os.close(source)
     os.close(outer)
     watch = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-    cgroup = dict(cgroup_of(os.getpid()).folders)
-    return made | {"cgroup": cgroup, "watch": (watch, (0, 0))}, (*wiring.descriptors(), watch)
+    return made | {"cgroup": {}, "watch": (watch, (0, 0))}, (*wiring.descriptors(), watch)
 
 
 def _taken(_request: object, _call: object) -> bytes:
