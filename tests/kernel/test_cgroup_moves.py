@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,14 @@ import pytest
 from supervisor.kernel import cgroup_moves
 from supervisor.kernel.cgroup import UNIFIED, Cgroup
 from supervisor.kernel.cgroup_moves import expect_move
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """Where this process was found in other tests."""
+    cgroup_moves._folder.cache_clear()
+    yield
+    cgroup_moves._folder.cache_clear()
 
 
 @pytest.fixture
@@ -63,3 +72,17 @@ def test_who_comes_while_another_waits_does_not_wait_too(
     assert waiting.is_alive()
     assert (tmp_path / "cgroup.procs").read_bytes() == b"0"
     waiting.join()
+
+
+def test_a_process_that_was_moved_is_looked_for_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, members: Path
+) -> None:
+    expect_move()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "cgroup.procs").touch()
+    (tmp_path / "membership").write_text("0::/elsewhere\n")
+    monkeypatch.setattr(cgroup_moves, "_MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(cgroup_moves, "cgroup_of", lambda pid: Cgroup({UNIFIED: str(elsewhere)}))
+    expect_move()
+    assert (elsewhere / "cgroup.procs").read_text() == "0"

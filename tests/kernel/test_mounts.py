@@ -150,6 +150,23 @@ def test_names_with_spaces_are_found_again(tmp_path: Path) -> None:
     assert points(tmp_path) == []
 
 
+def test_a_place_is_known_by_a_path_with_links_as_well(tmp_path: Path) -> None:
+    (tmp_path / "real/place").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
+    mount_all([TMPFS], tmp_path / "real/place")
+    assert points(tmp_path / "link/place") == [str(tmp_path / "real/place")]
+    unmount_recursive(tmp_path / "link/place")
+    assert points(tmp_path / "real/place") == []
+
+
+def test_a_name_that_begins_like_another_is_not_below_it(tmp_path: Path) -> None:
+    for name in ("a", "ab"):
+        (tmp_path / name).mkdir()
+    mount_all([TMPFS], tmp_path / "ab")
+    assert points(tmp_path / "a") == []
+    unmount_recursive(tmp_path / "ab")
+
+
 def test_a_loop_device_is_attached_and_freed(tmp_path: Path) -> None:
     if not Path("/dev/loop-control").exists():
         pytest.skip("no loop devices here")
