@@ -4,7 +4,7 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bootstrap demo test check lint types imports unit root compat docker-table crash fuzz tox format
+.PHONY: help bench bootstrap demo test check lint types imports unit root compat docker-table crash soak fuzz tox format
 
 help:            ## Show the targets
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -49,6 +49,10 @@ docker-table: bootstrap ## Docker's features on Debian's containerd and on the s
 crash: bootstrap ## The long form of the crash tests: the daemon killed at every step of a task's life
 	@CRASH=long .venv/bin/pytest tests/faults tests/shimv2/test_kill.py tests/compat/test_restart.py \
 		tests/transfer/test_crash.py tests/docker/test_storm.py -s
+
+SOAK_SECONDS ?= 3600
+soak: bootstrap  ## Have a daemon work for SOAK_SECONDS (an hour), and see that nothing it holds grows
+	@SOAK=$(SOAK_SECONDS) .venv/bin/pytest tests/soak -s
 
 FUZZ_SECONDS ?= 300
 fuzz: bootstrap  ## Look for layers that break the unpacking, for FUZZ_SECONDS (300); keeps what it finds
