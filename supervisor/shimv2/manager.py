@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any as Anything
@@ -18,7 +19,7 @@ from supervisor.api.runtime.task.v3 import shim_pb2 as pb
 from supervisor.api.types.mount_pb2 import Mount as MountMessage
 from supervisor.api.types.task import task_pb2
 from supervisor.blocking import in_background, in_thread
-from supervisor.errors import AlreadyExists, NotFound, SupervisorError, Unavailable
+from supervisor.errors import Aborted, AlreadyExists, NotFound, SupervisorError, Unavailable
 from supervisor.kernel.cgroup_moves import expect_move
 from supervisor.metadata import exits
 from supervisor.metadata import tasks as rows
@@ -39,6 +40,7 @@ from supervisor.shimv2.removal import Removal
 from supervisor.shimv2.settings import ShimSettings
 from supervisor.shimv2.shim_log import opened
 from supervisor.shimv2.tasks import Phase, Registry, Task
+from supervisor.ttrpc.calls import ConnectionClosed
 
 T = TypeVar("T")
 
@@ -160,21 +162,41 @@ class Manager:
             raise SupervisorError(f"failed to start shim: failed to resolve runtime path: {error}") from error
 
     async def _make(self, task: Task, wanted: NewTask, options: Any | None) -> int:
-        try:
-            await self._step(task, self._start_shim(task, wanted, options))
-        except SupervisorError as error:
-            raise type(error)(f"failed to start shim: {error}") from error
+        with _attempting("start shim"):
+            await self._step(task, self._make_bundle(task, wanted))
         request = _create_request(task, wanted, options)
         try:
-            made = await self._step(task, task.call("Create", request, pb.CreateTaskResponse))
-        except SupervisorError as error:
-            raise type(error)(f"failed to create shim task: {error}") from error
+            made = await self._made_by_shim(task, options, request)
+        except Aborted as error:
+            log.info("task %s/%s gets another shim: %s", task.namespace, task.id, error)
+            task.disconnect()
+            await self._binaries.delete(task.binary, task.bundle)  # should it have begun, and been killed
+            made = await self._made_by_shim(task, options, request)
         if not request.checkpoint:  # otherwise it is made by its start
             task.made = _made(request, made.pid)
         assert task.address is not None
         shim = _shim_record(task, task.address)
         await self._store.note(rows.created, task.namespace, task.id, shim, made.pid)
         return made.pid
+
+    async def _made_by_shim(
+        self, task: Task, options: Any | None, request: pb.CreateTaskRequest
+    ) -> pb.CreateTaskResponse:
+        """Start a shim, or join that of the group, and have it create; raises Aborted when that one ends.
+
+        A shim ends with the last container of its group, also when another one joins just then: that has
+        found it, perhaps even connected to it, and is not heard any more.
+        """
+        with _attempting("start shim"):
+            await self._step(task, self._start_shim(task, options))
+        joins = self._registry.is_shared(task)
+        with _attempting("create shim task"):
+            try:
+                return await self._step(task, task.call("Create", request, pb.CreateTaskResponse))
+            except ConnectionClosed as error:
+                if joins:
+                    raise Aborted(f"{error}: the shim of its group has ended") from error
+                raise
 
     async def _step(self, task: Task, work: Coroutine[Anything, Anything, T]) -> T:
         """One step of a create. It is not cut short when the client leaves: what it makes has to be known
@@ -183,16 +205,21 @@ class Manager:
         task.making = step
         return await asyncio.shield(step)
 
-    async def _start_shim(self, task: Task, wanted: NewTask, options: Any | None) -> None:
-        """Make the bundle, start the shim, note in the bundle where it is, connect."""
+    async def _make_bundle(self, task: Task, wanted: NewTask) -> None:
         await in_thread(task.bundle.create, wanted.spec)
         if wanted.unpack is not None:
             await in_thread(wanted.unpack, _dump_of(task))
+
+    async def _start_shim(self, task: Task, options: Any | None) -> None:
+        """Start the shim, note in the bundle where it is, connect."""
         task.log = opened(task.bundle.log, f"{task.namespace}/{task.id}")
         address = await self._binaries.start(task.binary, task.bundle, options)
         task.address = address
         task.bundle.note_shim(task.binary, address)
-        task.shim = await ShimClient.connect(address, task.namespace)
+        try:
+            task.shim = await ShimClient.connect(address, task.namespace)
+        except NotFound as error:
+            raise Aborted(f"{error}: it has ended since it was found") from error
 
     def _publish(self, task: Task) -> None:
         """Let clients see a task, and watch its shim from now on."""
@@ -259,6 +286,14 @@ class Manager:
         for folder in (self.settings.bundles, self.settings.works, self.settings.runtime_root):
             folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.settings.socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@contextmanager
+def _attempting(what: str) -> Iterator[None]:
+    try:
+        yield
+    except SupervisorError as error:
+        raise type(error)(f"failed to {what}: {error}") from error
 
 
 def _record(wanted: NewTask, task: Task) -> TaskRecord:

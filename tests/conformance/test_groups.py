@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tests.conformance.driving import Bench, Box, holds
 POD = {"io.kubernetes.cri.sandbox-id": "pod"}
 NAMES = ("pod", "one", "two")
 SLEEP = ("sleep", "1000")
+JOINS, DELETION_SECONDS = 12, 0.03
+"""How often one joins, and over how long a time after the beginning of a deletion."""
 UNTIL_TOLD = ("sh", "-c", "while [ ! -e /tmp/end ]; do sleep 0.05; done; exit 9")
 
 
@@ -136,4 +139,25 @@ def test_members_come_and_go_at_once(bench: Bench) -> None:
         list(threads.map(Box.end, boxes))
         list(threads.map(Box.delete, boxes))
     holds(lambda: is_over(shim), "the end of the shim with its last container")
+    assert not eventually_clean(bench.target, bench.api.namespace)
+
+
+def test_one_joins_while_the_last_leaves(bench: Bench) -> None:
+    """The shim that it finds may end before it can ask anything of it."""
+    if bench.cell.containerd or bench.cell.shim != "ours":
+        pytest.skip("another shim ends as it was told, whoever joins meanwhile")
+    last = member(bench, "m0", *SLEEP)
+    with ThreadPoolExecutor(1) as threads:
+        for number in range(1, JOINS):
+            last.end()
+            joining = bench.box(f"m{number}", *SLEEP, annotations=POD)
+            leaving = threads.submit(last.delete)
+            time.sleep(number / JOINS * DELETION_SECONDS)
+            joining.create()
+            joining.start()
+            leaving.result()
+            last = joining
+            assert last.status() == "RUNNING"
+    last.end()
+    last.delete()
     assert not eventually_clean(bench.target, bench.api.namespace)

@@ -14,7 +14,9 @@ from google.protobuf.empty_pb2 import Empty
 
 from supervisor.api.runtime.task.v3 import shim_pb2 as pb
 from supervisor.api.types.task import task_pb2
-from supervisor.errors import AlreadyExists, NotFound, SupervisorError
+from supervisor.errors import Aborted, AlreadyExists, NotFound, SupervisorError
+from supervisor.shimv2.binary import ShimBinaries
+from supervisor.shimv2.bootstrap import ShimAddress
 from supervisor.shimv2.settings import Timeouts
 from supervisor.shimv2.tasks import Task
 from tests.shimv2.conftest import NAMESPACE, Daemon, eventually, left_behind
@@ -83,6 +85,30 @@ async def test_a_client_that_leaves_during_create(daemon: Daemon) -> None:
         else:
             await daemon.manager.delete(task)
         assert left_behind(daemon) == []
+
+
+async def test_a_shim_that_ended_since_it_was_found(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a group does with its last container: another one is started."""
+    start, found = ShimBinaries.start, [ShimAddress(3, "unix:///nowhere/socket")]
+
+    async def once_too_late(binaries: ShimBinaries, *arguments: Any) -> ShimAddress:
+        return found.pop() if found else await start(binaries, *arguments)
+
+    monkeypatch.setattr(ShimBinaries, "start", once_too_late)
+    task = await daemon.run("c1", "sh", "-c", "exit 7")
+    assert (await task.wait("")).status == 7
+    await daemon.manager.delete(task)
+    await eventually(lambda: left_behind(daemon) == [], "a clean state")
+
+
+async def test_a_shim_that_is_never_there(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nowhere(*_: Any) -> ShimAddress:
+        return ShimAddress(3, "unix:///nowhere/socket")
+
+    monkeypatch.setattr(ShimBinaries, "start", nowhere)
+    with pytest.raises(Aborted, match=r"failed to start shim: no shim listens on unix:///nowhere/socket"):
+        await daemon.create("c1", "true")
+    await eventually(lambda: left_behind(daemon) == [], "a clean state")
 
 
 async def test_a_killed_shim(daemon: Daemon) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from supervisor.errors import DeadlineExceeded, InvalidArgument, NotFound, SupervisorError
+from supervisor.errors import Aborted, DeadlineExceeded, InvalidArgument, NotFound, SupervisorError
 from supervisor.shimv2.runc import layouts, limits
 from supervisor.shimv2.runc.container import Container, Surroundings
 from supervisor.shimv2.runc.layouts import EMPTY, PROCESS, timestamp
@@ -35,6 +35,7 @@ class TaskService:
         self._connected = connected
         self._containers: dict[str, Container] = {}
         self._in_creation: set[str] = set()
+        self._ending = False
 
     def services(self) -> Services:
         """What a ttrpc server serves."""
@@ -60,7 +61,9 @@ class TaskService:
         return dict.fromkeys(SERVICES, methods)
 
     async def create(self, request: Fields, call: Call) -> bytes:
-        """Create a container from a bundle."""
+        """Create a container from a bundle; raises Aborted when another shim is to be started for it."""
+        if self._ending:
+            raise Aborted("this shim ends, its last container was deleted; start another")
         id_, checkpoint = request.text("id"), request.text("checkpoint")
         if checkpoint:
             from supervisor.shimv2.runc.checkpoint import check_criu
@@ -199,6 +202,7 @@ class TaskService:
     def shutdown(self, _request: Fields, _call: Call) -> bytes:
         """End the shim, unless it has a container left."""
         if not self._containers and not self._in_creation:
+            self._ending = True
             self._shut_down()
         return EMPTY
 

@@ -20,7 +20,14 @@ from supervisor.api.runtime.task.v2 import shim_pb2 as task
 from supervisor.api.types.introspection_pb2 import RuntimeInfo
 from supervisor.api.types.runc.options.oci_pb2 import ProcessDetails
 from supervisor.api.types.task import task_pb2 as types
-from supervisor.errors import AlreadyExists, DeadlineExceeded, FailedPrecondition, NotFound, SupervisorError
+from supervisor.errors import (
+    Aborted,
+    AlreadyExists,
+    DeadlineExceeded,
+    FailedPrecondition,
+    NotFound,
+    SupervisorError,
+)
 from supervisor.model.instant import GO_ZERO_SECONDS
 from supervisor.shimv2.bootstrap import socket_path
 from supervisor.ttrpc.calls import Answer, Caller
@@ -337,6 +344,18 @@ def test_unknown_scheme(shim: Shim, tmp_path: Path) -> None:
     shim.start("c1")
     with pytest.raises(SupervisorError, match="failed to create init process I/O: unknown STDIO scheme fifo"):
         shim.create("c1", Stdio(tmp_path, stdout="fifo:///x"))
+
+
+def test_a_shim_that_ends_makes_nothing_more(shim: Shim) -> None:
+    """It goes on telling what happened for a while, and must not be asked for what it will not see."""
+    shim.begin("c1", ["true"])
+    shim.wait("c1")
+    shim.sink.vanish()
+    shim.delete("c1")
+    shim.shutdown("c1")
+    shim.bundle("c2", spec(["true"]))
+    with pytest.raises(Aborted, match="this shim ends"):
+        shim.create("c2")
 
 
 def test_events_wait_for_a_daemon_that_is_away(shim: Shim) -> None:
