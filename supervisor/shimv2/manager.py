@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any as Anything
@@ -170,7 +170,6 @@ class Manager:
         except Aborted as error:
             log.info("task %s/%s gets another shim: %s", task.namespace, task.id, error)
             task.disconnect()
-            await self._binaries.delete(task.binary, task.bundle)  # should it have begun, and been killed
             made = await self._made_by_shim(task, options, request)
         if not request.checkpoint:  # otherwise it is made by its start
             task.made = _made(request, made.pid)
@@ -194,9 +193,11 @@ class Manager:
             try:
                 return await self._step(task, task.call("Create", request, pb.CreateTaskResponse))
             except ConnectionClosed as error:
-                if joins:
-                    raise Aborted(f"{error}: the shim of its group has ended") from error
-                raise
+                if not joins:
+                    raise
+                with suppress(SupervisorError):  # it may have begun, and been killed
+                    await self._binaries.delete(task.binary, task.bundle)
+                raise Aborted(f"{error}: the shim of its group has ended") from error
 
     async def _step(self, task: Task, work: Coroutine[Anything, Anything, T]) -> T:
         """One step of a create. It is not cut short when the client leaves: what it makes has to be known
