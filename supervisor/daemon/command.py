@@ -43,6 +43,10 @@ def _parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=text)
         _add_settings(verb)
         verb.set_defaults(run=run)
+    doctor = commands.add_parser("doctor", help="say whether this machine and this installation are fit")
+    _add_settings(doctor)
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.set_defaults(run=_doctor)
     publish = commands.add_parser("publish", help="publish an event read from standard input (for shims)")
     publish.add_argument("--topic", required=True)
     publish.add_argument("--namespace", required=True)
@@ -58,14 +62,18 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-level", choices=configuration.LEVELS)
 
 
-def _configured(options: argparse.Namespace) -> configuration.Config:
+def _overridden(config: configuration.Config, options: argparse.Namespace) -> configuration.Config:
     return configuration.override(
-        configuration.load(options.config),
+        config,
         root=options.root,
         state=options.state,
         address=options.address or options.address_before,
         log_level=options.log_level,
     )
+
+
+def _configured(options: argparse.Namespace) -> configuration.Config:
+    return _overridden(configuration.load(options.config), options)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -95,6 +103,13 @@ def _config_check(options: argparse.Namespace) -> int:
     _configured(options)
     print("the configuration is valid")
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from supervisor.daemon.doctor import examination
+
+    defaults = _overridden(configuration.Config(), options)
+    return examination(lambda: _configured(options), defaults, options.config, json=options.json)
 
 
 def _publish(options: argparse.Namespace) -> int:

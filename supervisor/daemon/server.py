@@ -35,7 +35,7 @@ GRACE_SECONDS = 2.0
 
 async def serve(config: Config) -> None:
     """Run until SIGTERM or SIGINT; raises SupervisorError when the daemon cannot start."""
-    _check_paths(config)
+    check_paths(config)
     stopping = _stop_on_signals()
     async with AsyncExitStack() as stack:
         for folder, mode in ((config.root, 0o711), (config.state, 0o711)):
@@ -62,7 +62,7 @@ def _settle_memory() -> None:
     gc.freeze()
 
 
-def _check_paths(config: Config) -> None:
+def check_paths(config: Config) -> None:
     """Refuse what could not work later; an address must be one that clients can connect to, too."""
     for folder, what in ((config.state, "state"), (config.root, "root")):
         if not folder.startswith("/"):
