@@ -6,15 +6,16 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from supervisor.daemon.config import Config
 from supervisor.doctor.checks import all_checks
 from supervisor.doctor.examine import examine
-from supervisor.doctor.finding import Check, Finding, failure, ok
+from supervisor.doctor.finding import Check, Finding, Verdict, failure, ok
 from supervisor.doctor.place import Place, ScopedSocket
 from supervisor.doctor.report import Lines, Result, as_json, is_fit, summary
-from supervisor.doctor.software import DISTRIBUTION
+from supervisor.doctor.software import DISTRIBUTION, MODULES
 from supervisor.errors import SupervisorError
 
 _MODULES = (
@@ -23,6 +24,7 @@ _MODULES = (
     "supervisor.daemon.parts",
     "supervisor.daemon.services",
     "supervisor.shimv2.runc.server",
+    "supervisor.client.client",
 )
 _WIDTH = 110
 
@@ -87,6 +89,9 @@ def _results(checks: Sequence[Check]) -> Iterator[Result]:
         finding = examine(check)
         if finding is not None:
             yield Result(check, finding)
+        if check.name == MODULES and finding and finding.verdict is Verdict.OK:
+            # Some checks ask the daemon, each in a fork of this process: what they load is loaded once.
+            import_module("supervisor.client.client")
 
 
 def _as_lines(place: Place, checks: list[Check]) -> int:

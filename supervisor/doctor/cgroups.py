@@ -11,6 +11,7 @@ from supervisor.doctor.processes import PROC
 from supervisor.kernel.mountinfo import parse_line
 
 _THEME = "cgroups"
+_MOUNT = "mount -t cgroup -o {0} none /sys/fs/cgroup/{0} (make the folder first)"
 _WANTED = ("cpu", "memory", "pids")
 _WANTED_V1 = (*_WANTED, "devices", "freezer")
 
@@ -93,13 +94,11 @@ def controllers(found: Cgroups) -> Finding:
     missing = [name for name in (_WANTED if found.kind == "v2" else _WANTED_V1) if name not in there]
     if not missing:
         return ok("limits of memory, processors and processes can be set")
-    effects = {
-        "memory": "a limit of memory is refused or ignored, and no exit is explained by want of memory",
-        "devices": "runc starts nothing",
-    }
-    told = "; ".join(effects[name] for name in missing if name in effects)
+    told = f"lacking: {', '.join(missing)}"
+    if "devices" in missing:
+        return failure(f"{told}; runc starts nothing without devices", _MOUNT.format("devices"))
     return warning(
-        f"lacking: {', '.join(missing)}{'; ' if told else ''}{told}",
+        f"{told}; a container with a limit of that kind does not start",
         "enable them on the kernel's command line (cgroup_enable=memory), or mount their v1 hierarchies",
     )
 
@@ -110,8 +109,8 @@ def hierarchies(found: Cgroups) -> Finding:
     if not lost:
         return ok("every hierarchy that has processes is mounted")
     return warning(
-        f"attached and not mounted: {', '.join(lost)}; runtimes fail to update containers or to measure them",
-        f"mount -t cgroup -o {lost[0]} none /sys/fs/cgroup/{lost[0]}, or empty and unmount it for good",
+        f"attached and not mounted: {', '.join(lost)}; runtimes may fail to update or to measure containers",
+        _MOUNT.format(lost[0]),
     )
 
 

@@ -71,7 +71,7 @@ def looked(check: Check) -> Finding | None:
         if os.geteuid() == 0:
             return _broke(error)
         what = error.filename or error.strerror or "something"
-        return note(f"user {os.geteuid()} may not see {what}", "run this as root to have it checked")
+        return note(f"user {os.geteuid()} may not use {what}", "run this as root to have it checked")
     except Exception as error:  # the border to every check there is: one that breaks is a finding
         return _broke(error)
 

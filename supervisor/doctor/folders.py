@@ -121,23 +121,23 @@ def kind_of_state(path: Path) -> Finding:
     )
 
 
-def store(place: Place) -> Finding:
+def store(place: Place) -> Finding | None:
     """The store's file: for its owner alone, since it has the environments of containers."""
     path = place.store
     status = tree.status(path)
     if status is None:
-        return ok(f"{path} is not there yet")
+        return None
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
         return failure(f"{path} has mode {mode:04o}: it tells others of secrets", f"chmod 0600 {path}*")
-    return ok(f"{path}, {size(status.st_size)}, mode {mode:04o}")
+    return ok(f"{path}, mode {mode:04o}")
 
 
-def trash(place: Place) -> Finding:
+def trash(place: Place) -> Finding | None:
     """What was removed and not yet deleted."""
     left = list(_removed(place))
     if not left:
-        return ok("nothing waits to be deleted")
+        return None
     if place.daemon():
         return ok(f"{len(left)} that a running daemon deletes: {some(left)}")
     return note(

@@ -9,11 +9,10 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator, Set
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from supervisor.client.client import Client
 from supervisor.doctor import tree
 from supervisor.doctor.finding import Check, Finding, note, ok, some, warning
 from supervisor.doctor.place import Place
@@ -25,46 +24,48 @@ from supervisor.shimv2.bootstrap import UNIX, parse_answer
 
 _THEME = "leftovers"
 _SECONDS = 20.0
-_PATIENCE = 4.0
+_PATIENCE = 2.0
 _MOMENT = 1.0
+
+_BUNDLES = "a task of the store is cleared up at the next start; what is left then, remove yourself"
+_SHIMS = (
+    "sctr rm --force ID, while the daemon knows the task; else delete the container from the runtime's"
+    " state, then kill the shim"
+)
+_MOUNTS = "umount them; `fuser -m` tells who keeps one busy"
+_ELSEWHERE = "end or restart the process: while it holds the mount, its folder cannot be removed"
+_STATE = (
+    "runc --root FOLDER delete --force ID removes a container's state, FOLDER being the one that it is in"
+)
 
 Known = tuple[str, str]
 """A namespace and an id in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tasks:
-    """The tasks that there are, and who says so: the daemon, or without one, the shims that live."""
-
-    known: frozenset[Known]
-    told_by_daemon: bool
-
-
 def checks(place: Place) -> list[Check]:
     """Each has to see everything in the state folder, which only root can."""
-    looks: dict[str, tuple[Callable[[Place], set[str]], str]] = {
-        "bundles": (bundles, "a task of the store is cleared up at the next start; else remove it yourself"),
-        "shims": (shims, "kill them: nothing can reach the container that they serve"),
-        "mounts": (mounts, "umount them; `fuser -m` tells who keeps one busy"),
-        "mounts elsewhere": (
-            mounts_elsewhere,
-            "end or restart the process: while it holds the mount, its folder cannot be removed",
-        ),
-        "runtimes' state": (
-            runtime_state,
-            "runc --root FOLDER delete --force ID removes a container's state",
-        ),
-    }
+    if os.geteuid():
+        return [Check(_THEME, "all", partial(_unseen, place))]
     return [
         Check(_THEME, name, partial(left, place, look, advice), seconds=_SECONDS)
-        for name, (look, advice) in looks.items()
+        for name, look, advice in (
+            ("bundles", bundles, _BUNDLES),
+            ("shims", shims, _SHIMS),
+            ("mounts", mounts, _MOUNTS),
+            ("mounts elsewhere", mounts_elsewhere, _ELSEWHERE),
+            ("runtimes' state", runtime_state, _STATE),
+        )
     ]
+
+
+def _unseen(place: Place) -> Finding | None:
+    if tree.status(place.state) is None:
+        return None
+    return note(f"only root can see what is left in {place.state}", "run this as root to have it looked at")
 
 
 def left(place: Place, look: Callable[[Place], set[str]], advice: str, moment: float = _MOMENT) -> Finding:
     """What `look` sees twice. Without a daemon it may yet be cleared up: then it is a note."""
-    if os.geteuid() and tree.status(place.state):
-        return note(f"only root can see what is in {place.state}", "run this as root to have it looked at")
     seen = look(place)
     if seen:
         time.sleep(moment)
@@ -79,12 +80,12 @@ def left(place: Place, look: Callable[[Place], set[str]], advice: str, moment: f
 
 def bundles(place: Place) -> set[str]:
     """Folders of tasks that are none."""
-    known = tasks(place).known
+    known = tasks(place)
     return {str(path) for path in _bundles(place) if (path.parent.name, path.name) not in known}
 
 
 def shims(place: Place) -> set[str]:
-    """Shims of this daemon that no bundle names: their folders were removed under them."""
+    """Shims of this daemon whose bundles were removed under them: none of those that are there names them."""
     named = {address for path in _bundles(place) if (address := _address(path))}
     heard = listeners()
     found = set()
@@ -100,7 +101,7 @@ def shims(place: Place) -> set[str]:
 
 def mounts(place: Place) -> set[str]:
     """Mounts in bundles of tasks that are none, and those of layers that were being unpacked."""
-    known = tasks(place).known
+    known = tasks(place)
     return {point for point in _mounts_of("self", place) if _is_stray(Path(point), place, known)}
 
 
@@ -109,7 +110,7 @@ def mounts_elsewhere(place: Place) -> set[str]:
 
     Somebody copied all mounts into a namespace of his own while a container ran, and keeps them.
     """
-    known = tasks(place).known
+    known = tasks(place)
     here = _mounts_of("self", place)
     found = set()
     for pid in _one_for_each_mount_namespace():
@@ -121,7 +122,7 @@ def mounts_elsewhere(place: Place) -> set[str]:
 
 def runtime_state(place: Place) -> set[str]:
     """What runtimes keep of containers that are no tasks."""
-    known = tasks(place).known
+    known = tasks(place)
     return {
         str(path)
         for path in tree.grandchildren(place.settings.runtime_root)
@@ -129,18 +130,19 @@ def runtime_state(place: Place) -> set[str]:
     }
 
 
-def tasks(place: Place) -> Tasks:
-    """The tasks that there are, by the daemon's word, or by the shims that listen."""
+def tasks(place: Place) -> frozenset[Known]:
+    """The tasks that there are, by the daemon's word or, without one, those whose shims listen."""
     if place.daemon():
-        try:
-            return Tasks(frozenset(asyncio.run(_listed(place))), told_by_daemon=True)
-        except (SupervisorError, TimeoutError):
-            pass  # another check says that it does not answer
-    alive = {(path.parent.name, path.name) for path in _bundles(place) if _is_served(path)}
-    return Tasks(frozenset(alive), told_by_daemon=False)
+        # Other checks say it if the daemon does not answer, or cannot be asked.
+        with suppress(SupervisorError, TimeoutError, ImportError):
+            return frozenset(asyncio.run(_listed(place)))
+    return frozenset((path.parent.name, path.name) for path in _bundles(place) if _is_served(path))
 
 
 async def _listed(place: Place) -> set[Known]:
+    # Here, because it loads packages that may be the very ones that are broken.
+    from supervisor.client.client import Client
+
     found: set[Known] = set()
     async with asyncio.timeout(_PATIENCE), Client(str(place.address)) as client:
         for namespace in await client.namespaces.list():

@@ -15,11 +15,10 @@ from supervisor.kernel.cgroup import cgroup_of
 from supervisor.kernel.process import oom_score_adj
 
 _THEME = "limits"
-_PER_CONTAINER = 2
-"""Descriptors that the daemon has for a task: the shim's connection and its log."""
+_PER_CONTAINER = 3
+"""Descriptors that the daemon has for a task: connections to and from its shim, and the shim's log."""
 _OWN = 64
 _FEW_FILES, _FEW_WATCHES, _FEW_PIDS = 4096, 1024, 32768
-_PER_CONTAINER_PIDS = 2
 _FULL = 0.8
 _SYS = PROC / "sys"
 

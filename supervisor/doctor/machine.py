@@ -92,8 +92,8 @@ def capabilities(pid: int, proc: Path = PROC) -> Finding:
     if not held >> CAP_SYS_RESOURCE & 1:
         lowest = oom_score_adj(pid) if proc == PROC else 0
         return warning(
-            f"{whose} lacks CAP_SYS_RESOURCE: a container with an oom_score_adj below {lowest} fails"
-            " to start, and the runtime does not say why",
+            f"{whose} lacks CAP_SYS_RESOURCE: a container with an oom_score_adj below {lowest} does"
+            " not start",
             f"grant the capability, or ask for no oom_score_adj below {lowest} (Docker: --oom-score-adj)",
         )
     return ok(f"{whose} has all that containers need")

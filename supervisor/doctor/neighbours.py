@@ -8,8 +8,8 @@ from pathlib import Path
 from supervisor.doctor import tree
 from supervisor.doctor.finding import Check, Finding, failure, note, ok, some
 from supervisor.doctor.place import Place
+from supervisor.doctor.processes import listeners
 from supervisor.errors import SupervisorError
-from supervisor.kernel.sockets import is_listened_at
 from supervisor.registry import hosts_file
 
 _THEME = "surroundings"
@@ -31,22 +31,14 @@ def checks(place: Place) -> list[Check]:
 
 def engines(address: Path, known: dict[str, Path]) -> Finding:
     """Others that run here; ours may have been given one's address on purpose."""
-    running = [f"{name} ({path})" for name, path in known.items() if path != address and _listens(path)]
+    heard = listeners().values()  # also those that this user may not connect to
+    running = [f"{name} ({path})" for name, path in known.items() if path != address and str(path) in heard]
     if not running:
         return ok("none listens at its usual place")
     return note(
         f"{some(running)}: nothing is shared, neither images nor containers",
         f"clients choose by address: CONTAINERD_ADDRESS={address}",
     )
-
-
-def _listens(path: Path) -> bool:
-    try:
-        return is_listened_at(str(path))
-    except PermissionError:  # somebody's, and there; a socket that is left behind is refused otherwise
-        return True
-    except OSError:
-        return False
 
 
 def registries(folder: Path) -> Finding | None:

@@ -32,7 +32,7 @@ class Place:
     version: str = ""
     """Of what is installed."""
     modules: tuple[str, ...] = ()
-    """What the daemon loads."""
+    """What daemon, shims and clients load."""
     sockets: tuple[ScopedSocket, ...] = ()
     runtimes: Mapping[str, str] = field(default_factory=dict)
     """By name: another name, or the path of a shim binary."""

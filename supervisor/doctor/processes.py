@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -97,12 +98,15 @@ def _is_file(identity: str, status: os.stat_result) -> bool:
 
 
 def _descriptors(folder: Path) -> set[str]:
-    found = set()
+    """What the descriptors in /proc/PID/fd refer to."""
     try:
-        for entry in os.scandir(folder):
-            found.add(os.readlink(entry.path))
+        names = os.listdir(folder)
     except OSError:  # ended meanwhile, or another user's
-        return found
+        return set()
+    found = set()
+    for name in names:
+        with suppress(OSError):  # closed meanwhile, or of a process that is nobody else's to see
+            found.add(os.readlink(folder / name))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -30,7 +31,10 @@ def found(name: str, path: str) -> Path | None:
 
 
 def asked(program: Path, *words: str, seconds: float = PATIENCE) -> Answer:
-    """Run a program to its end; raises Unusable when it cannot be run or takes too long."""
+    """Run a program to its end; raises Unusable when it cannot be run or takes too long.
+
+    Raises PermissionError where root might be able to.
+    """
     try:
         done = subprocess.run(
             [program, *words],
@@ -41,6 +45,8 @@ def asked(program: Path, *words: str, seconds: float = PATIENCE) -> Answer:
             check=False,
         )
     except OSError as error:
+        if os.geteuid() and isinstance(error, PermissionError):
+            raise
         raise Unusable(f"{program} cannot be run: {error.strerror}") from error
     except subprocess.TimeoutExpired:
         raise Unusable(

@@ -10,15 +10,17 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from supervisor.client.client import Client
-from supervisor.client.introspection import Plugin
 from supervisor.doctor import tree
 from supervisor.doctor.finding import Check, Finding, failure, note, ok, some, warning
 from supervisor.doctor.place import Place, ScopedSocket
 from supervisor.doctor.processes import PROC, command_of, lock_holder, openers_of
 from supervisor.doctor.programs import Unusable, asked, found
 from supervisor.errors import PermissionDenied, SupervisorError
+
+if TYPE_CHECKING:
+    from supervisor.client.introspection import Plugin
 
 _THEME = "daemon"
 _PATIENCE = 4.0
@@ -44,7 +46,6 @@ def checks(place: Place) -> list[Check]:
     return [
         Check(_THEME, "process", lambda: process(place)),
         Check(_THEME, "answer", lambda: answer(place)),
-        Check(_THEME, "parts", lambda: parts(place)),
         Check(_THEME, "socket", lambda: socket_file(place, place.address)),
         Check(_THEME, "shims' socket", lambda: socket_file(place, Path(f"{place.address}.ttrpc"))),
         *(Check(_THEME, f"socket {one.name}", partial(scoped_socket, place, one)) for one in place.sockets),
@@ -63,7 +64,7 @@ def process(place: Place) -> Finding:
             f"{place.root} is held by {_named(pid)}, {place.state} by {_named(other)}",
             "give --root and --state (or --config) of one daemon; each needs both for itself",
         )
-    return ok(_named(pid))
+    return ok(f"process {pid} holds root and state")
 
 
 def _named(pid: int | None) -> str:
@@ -71,7 +72,7 @@ def _named(pid: int | None) -> str:
 
 
 def answer(place: Place) -> Finding | None:
-    """Whoever listens at the address answers, soon, and is the daemon of this root and this version."""
+    """Whoever listens at the address answers, soon, is the daemon of this root and version, and is whole."""
     pid = place.daemon()
     try:
         word = asyncio.run(_asked(place))
@@ -82,6 +83,8 @@ def answer(place: Place) -> Finding | None:
         )
     except PermissionDenied as error:
         return note(str(error))
+    except ImportError:
+        return None  # the check of the modules says so
     except SupervisorError as error:
         if pid is None:
             return None
@@ -98,17 +101,27 @@ def _judged(place: Place, word: Word) -> Finding:
             f"the daemon at {place.address} works on {word.root}, not on {place.root}",
             "give its --root and --state, or its --config, to have the right ones looked at",
         )
+    broken = [f"{one.type} {one.id}: {one.trouble}" for one in word.plugins if one.trouble]
+    if broken:
+        return failure(
+            f"these parts did not load: {some(broken)}",
+            "mend the cause and restart the daemon; its log tells more",
+        )
     if place.version and word.version != place.version:
         return warning(
             f"{word.version} runs, {place.version} is installed", "restart the daemon; containers run on"
         )
-    told = f"{word.version} at {place.address}, a call takes {word.seconds * 1000:.1f} ms"
+    speed = f"a call takes {word.seconds * 1000:.1f} ms"
+    told = f"{word.version} at {place.address}, all its parts loaded, {speed}"
     if word.seconds > _SLOW:
         return warning(told, "see what keeps the machine or the daemon busy (top, the daemon's log)")
     return ok(told)
 
 
 async def _asked(place: Place) -> Word:
+    # Here, because it loads packages that may be the very ones that are broken.
+    from supervisor.client.client import Client
+
     async with asyncio.timeout(_PATIENCE), Client(str(place.address)) as client:
         about = client.introspection
         version = await about.version()
@@ -117,18 +130,6 @@ async def _asked(place: Place) -> Word:
         seconds = time.perf_counter() - began
         server = await about.server()
         return Word(version.version, server.pid, await about.root(), await about.plugins(), seconds)
-
-
-def parts(place: Place) -> Finding | None:
-    """A part that did not load is missing without a word to clients but UNIMPLEMENTED."""
-    try:
-        word = asyncio.run(_asked(place))
-    except (SupervisorError, TimeoutError):
-        return None  # another check says so
-    broken = [f"{one.type} {one.id}: {one.trouble}" for one in word.plugins if one.trouble]
-    if broken:
-        return failure(some(broken), "mend the cause and restart the daemon; its log tells more")
-    return ok(f"all {len(word.plugins)} loaded")
 
 
 def socket_file(place: Place, path: Path) -> Finding | None:

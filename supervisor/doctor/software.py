@@ -13,6 +13,9 @@ from supervisor.doctor.finding import Check, Finding, failure, ok, some, warning
 from supervisor.doctor.place import Place
 
 DISTRIBUTION = "container-supervisor"
+MODULES = "modules"
+"""The name of the check after which it is known that everything can be loaded."""
+
 _THEME = "software"
 _REQUIREMENT = re.compile(r"([\w.-]+)\s*\(?([^;)]*)")
 _OLDEST_SQLITE = (3, 35)
@@ -25,7 +28,7 @@ def checks(place: Place) -> list[Check]:
     """Of the interpreter that this runs in, which is the daemon's if both were installed together."""
     return [
         Check(_THEME, "packages", partial(packages, DISTRIBUTION)),
-        Check(_THEME, "modules", partial(modules, place.modules), seconds=60),
+        Check(_THEME, MODULES, partial(modules, place.modules), seconds=60),
         Check(_THEME, "protobuf", protobuf),
         Check(_THEME, "SQLite", partial(sqlite, sqlite3.sqlite_version_info)),
         Check(_THEME, "name clash", name_clash),
@@ -72,14 +75,14 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def modules(names: tuple[str, ...]) -> Finding:
-    """All that the daemon loads can be loaded."""
+    """All that daemon, shims and clients load can be loaded."""
     began = time.monotonic()
     for name in names:
         try:
             importlib.import_module(name)
         except Exception as error:  # whatever a module does when it is loaded
             return failure(f"{name} cannot be loaded: {type(error).__name__}: {error}", _REINSTALL)
-    return ok(f"what the daemon loads can be loaded, in {time.monotonic() - began:.1f} s")
+    return ok(f"all that daemon, shims and clients load can be loaded, in {time.monotonic() - began:.1f} s")
 
 
 def protobuf() -> Finding:
