@@ -17,7 +17,7 @@ from supervisor.kernel.usage import free_bytes
 
 _THEME = "files"
 _MEMORY = ("tmpfs", "ramfs")
-_OTHERS_WRITE, _LOOK, _PASS = 0o022, 0o044, 0o011
+_GROUP_WRITES, _OTHERS_WRITE, _LOOK, _PASS = 0o020, 0o002, 0o044, 0o011
 _SCARCE, _NONE_LEFT = 1 << 30, 64 << 20
 """Free bytes below which the next pull may fail, and below which the store itself does."""
 _SCARCE_STATE, _NO_STATE_LEFT = 16 << 20, 1 << 20
@@ -61,7 +61,7 @@ def folder(path: Path, owner: int) -> Finding:
             f"{path} belongs to user {status.st_uid}, who can replace what is in it",
             f"chown {owner} {path}, after a look at what is in it",
         )
-    if mode & _OTHERS_WRITE:
+    if others_write(status):
         return failure(f"{path} has mode {mode:04o}: others may write to it", f"chmod 0711 {path}")
     if mode & _LOOK:
         return warning(f"{path} has mode {mode:04o}: others may look around in it", f"chmod 0711 {path}")
@@ -73,6 +73,11 @@ def folder(path: Path, owner: int) -> Finding:
     return ok(f"{path}, of user {status.st_uid}, mode {mode:04o}")
 
 
+def others_write(status: os.stat_result) -> bool:
+    """Whether others than the owner may write; root's own group is no other."""
+    return bool(status.st_mode & _OTHERS_WRITE or (status.st_mode & _GROUP_WRITES and status.st_gid))
+
+
 def _open_to_others(path: Path, owner: int) -> str:
     """What is wrong with a folder on the way; the sticky bit, as /tmp has it, protects what is in it."""
     status = tree.status(path)
@@ -80,7 +85,7 @@ def _open_to_others(path: Path, owner: int) -> str:
         return ""
     if status.st_uid not in (0, owner):
         return f"{path} belongs to user {status.st_uid}"
-    if status.st_mode & _OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
+    if others_write(status) and not status.st_mode & stat.S_ISVTX:
         return f"others may write to {path}"
     return ""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.doctor import tree
 from supervisor.doctor.finding import Check, Finding, failure, note, ok, some, warning
+from supervisor.doctor.folders import others_write
 from supervisor.doctor.place import Place, ScopedSocket
 from supervisor.doctor.processes import PROC, command_of, lock_holder, openers_of
 from supervisor.doctor.programs import Unusable, asked, found
@@ -144,7 +145,7 @@ def socket_file(place: Place, path: Path) -> Finding | None:
             f"chmod 0660 {path}, and see who changed it",
         )
     above = tree.status(path.parent)
-    if above and above.st_mode & 0o022 and not above.st_mode & stat.S_ISVTX:
+    if above and others_write(above) and not above.st_mode & stat.S_ISVTX:
         return failure(
             f"others may write to {path.parent}, and put a socket of theirs in place of {path.name}",
             f"chmod go-w {path.parent}",

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -374,15 +374,17 @@ def test_a_mount_that_somebody_else_keeps(empty: Path) -> None:
     place = Place(empty / "root", empty / "state", empty / "d.sock")
     point = place.settings.bundles / "default/gone/rootfs"
     point.mkdir(parents=True)
-    held = 'mount -t tmpfs tmpfs "$0"; echo held; exec sleep 1000'
-    with subprocess.Popen(
-        ["unshare", "--mount", "sh", "-c", held, str(point)], stdout=subprocess.PIPE, text=True
-    ) as holder:
-        try:
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == "held\n"
-            (found,) = mounts_elsewhere(place)
-        finally:
-            holder.kill()
-    assert found.startswith(f"{point} (process {holder.pid}, sleep 1000")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", point], check=True)
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo held; exec sleep 1000"]
+    with ExitStack() as stack:
+        taken_off = stack.enter_context(ExitStack())
+        taken_off.callback(subprocess.run, ["umount", point], check=True)
+        holder = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        stack.callback(holder.kill)
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert mounts_elsewhere(place) == set()  # it is here as well
+        taken_off.close()
+        (found,) = mounts_elsewhere(place)
+    assert found.startswith(f"{point} (process ")
     assert mounts_elsewhere(place) == set()

@@ -64,6 +64,15 @@ def test_a_folder_above_that_others_may_write_to(top: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize(("group", "verdict"), [(0, Verdict.OK), (1234, Verdict.FAILURE)])
+def test_a_group_that_may_write(top: Path, group: int, verdict: Verdict) -> None:
+    (top / "root").mkdir()
+    os.chown(top / "root", 0, group)
+    (top / "root").chmod(0o731)
+    assert folders.folder(top / "root", 0).verdict is verdict
+
+
+@pytest.mark.root
 def test_owners(top: Path) -> None:
     (top / "theirs/root").mkdir(parents=True)
     (top / "theirs/root").chmod(0o711)
