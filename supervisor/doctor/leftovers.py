@@ -27,16 +27,14 @@ _SECONDS = 20.0
 _PATIENCE = 2.0
 _MOMENT = 1.0
 
-_BUNDLES = "a task of the store is cleared up at the next start; what is left then, remove yourself"
+_BUNDLES = "remove it yourself, when nothing is mounted in it and no shim has it as its folder"
 _SHIMS = (
     "sctr rm --force ID, while the daemon knows the task; else delete the container from the runtime's"
     " state, then kill the shim"
 )
 _MOUNTS = "umount them; `fuser -m` tells who keeps one busy"
 _ELSEWHERE = "end or restart the process: while it holds the mount, its folder cannot be removed"
-_STATE = (
-    "runc --root FOLDER delete --force ID removes a container's state, FOLDER being the one that it is in"
-)
+_STATE = "runc --root STATE/runtime/NAMESPACE delete --force ID"
 
 Known = tuple[str, str]
 """A namespace and an id in it."""
