@@ -25,6 +25,8 @@ from tests.conformance.driving import Bench, Box, holds
 from tests.doctor.conftest import script
 from tests.faults.conftest import a_bench
 
+pytestmark = pytest.mark.root
+
 RUN = "from supervisor.daemon.command import main; raise SystemExit(main())"
 COMMAND = [sys.executable, "-c", RUN, "doctor"]
 SLEEP = ("sleep", "1000")
@@ -113,7 +115,6 @@ def fit_here(report: Report) -> None:
     assert (report.status, report.told["fit"]) == (0, True)
 
 
-@pytest.mark.root
 @pytest.mark.compat
 def test_without_a_daemon(empty: Path) -> None:
     before = tree(empty)
@@ -125,7 +126,6 @@ def test_without_a_daemon(empty: Path) -> None:
     assert tree(empty) == before
 
 
-@pytest.mark.root
 @pytest.mark.compat
 def test_people_get_aligned_lines(empty: Path) -> None:
     done = run(*places(empty))
@@ -170,7 +170,6 @@ def test_a_broken_package(empty: Path) -> None:
     assert report.broken() == []
 
 
-@pytest.mark.root
 def test_a_part_that_did_not_load(empty: Path) -> None:
     (empty / "root").mkdir(mode=0o711)
     (empty / "root/spool").touch()  # where the daemon wants a folder
@@ -194,7 +193,6 @@ def serving(folder: Path) -> Iterator[None]:
         process.wait()
 
 
-@pytest.mark.root
 def test_a_root_that_others_write_to(empty: Path) -> None:
     (empty / "root").mkdir()
     (empty / "root").chmod(0o777)
@@ -203,7 +201,6 @@ def test_a_root_that_others_write_to(empty: Path) -> None:
     assert (empty / "root").stat().st_mode & 0o777 == 0o777
 
 
-@pytest.mark.root
 def test_runtimes_that_are_missing_or_hang(empty: Path) -> None:
     environment = os.environ | {"PATH": f"{empty}/bin"}
     script(empty / "bin/crun", "exec /bin/sleep 1000")
@@ -253,7 +250,6 @@ def left(bench: Bench) -> dict[str, str]:
     return found
 
 
-@pytest.mark.root
 @pytest.mark.compat
 def test_with_a_daemon_and_a_container(bench: Bench) -> None:
     bench.running("c", *SLEEP)
@@ -269,7 +265,6 @@ def test_with_a_daemon_and_a_container(bench: Bench) -> None:
     assert tree(bench.target.root) == before
 
 
-@pytest.mark.root
 @pytest.mark.compat
 def test_as_nobody_with_a_daemon(bench: Bench) -> None:
     bench.folder.chmod(0o711)
@@ -284,7 +279,6 @@ def test_as_nobody_with_a_daemon(bench: Bench) -> None:
     assert "only root" in report.seen("all")
 
 
-@pytest.mark.root
 @pytest.mark.compat
 @pytest.mark.slow
 def test_a_daemon_that_is_stopped_in_its_tracks(bench: Bench) -> None:
@@ -300,7 +294,6 @@ def test_a_daemon_that_is_stopped_in_its_tracks(bench: Bench) -> None:
     assert f"no answer within 4 s at {bench.target.address}" in report.seen("answer")
 
 
-@pytest.mark.root
 @pytest.mark.compat
 def test_the_wrong_root_for_a_daemon(bench: Bench, empty: Path) -> None:
     report = Report(
@@ -310,7 +303,6 @@ def test_the_wrong_root_for_a_daemon(bench: Bench, empty: Path) -> None:
     assert f"works on {bench.target.root}" in report.seen("answer")
 
 
-@pytest.mark.root
 @pytest.mark.compat
 @pytest.mark.slow
 def test_a_shim_whose_bundle_was_removed(bench: Bench) -> None:
@@ -331,7 +323,6 @@ def test_a_shim_whose_bundle_was_removed(bench: Bench) -> None:
     assert other.status() == "RUNNING"
 
 
-@pytest.mark.root
 @pytest.mark.compat
 @pytest.mark.slow
 def test_what_a_crash_of_everything_leaves(bench: Bench) -> None:
@@ -351,7 +342,6 @@ def test_what_a_crash_of_everything_leaves(bench: Bench) -> None:
     holds(lambda: left(bench) == {}, "the clean-up of the next start")
 
 
-@pytest.mark.root
 @pytest.mark.compat
 def test_strays_that_a_daemon_does_not_know(bench: Bench) -> None:
     bundle = bench.target.state / "io.containerd.runtime.v2.task/default/stray"
@@ -369,7 +359,6 @@ def test_strays_that_a_daemon_does_not_know(bench: Bench) -> None:
     assert found["mounts"] == f"warning: 1 left: {bundle}/rootfs"
 
 
-@pytest.mark.root
 def test_a_mount_that_somebody_else_keeps(empty: Path) -> None:
     place = Place(empty / "root", empty / "state", empty / "d.sock")
     point = place.settings.bundles / "default/gone/rootfs"
