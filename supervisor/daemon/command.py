@@ -21,6 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SupervisorError as error:
         print(f"container-supervisor: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Whoever read us has left; there is nobody to complain to, also not at exit.
+        sys.stderr.close()
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
