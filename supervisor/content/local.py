@@ -106,6 +106,10 @@ class LocalStore:
                 with suppress(NotFound):
                     yield ingest.read_status(self._ingests / name)
 
+    def ingest_path(self, ref: str) -> Path:
+        """Where the ingest of `ref` lies, or would."""
+        return self._folder(ref)
+
     def abort(self, ref: str) -> None:
         """Remove the ingest of `ref`, also while a writer has it open; raises NotFound."""
         if not ingest.remove(self._folder(ref)):

@@ -35,6 +35,7 @@ BUILTINS = (
     Plugin(SNAPSHOTTER, "overlayfs", f"{_PARTS}:overlayfs"),
     Plugin(SNAPSHOTTER, "native", f"{_PARTS}:native"),
     Plugin(METADATA, "bolt", f"{_PARTS}:metadata", (EVENT,), essential=True),
+    Plugin(INTERNAL, "backup", f"{_PARTS}:backup", (METADATA,)),
     Plugin(SERVICE, "content-service", f"{_PARTS}:content", (METADATA, CONTENT)),
     Plugin(SERVICE, "snapshots-service", f"{_PARTS}:snapshots", (METADATA, SNAPSHOTTER)),
     Plugin(DIFFER, "walking", f"{_PARTS}:differ", (METADATA,)),

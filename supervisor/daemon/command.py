@@ -1,4 +1,4 @@
-"""The command `container-supervisor`: serve, configuration, and the legacy way for shims to publish."""
+"""The command `container-supervisor`: serve, configuration, care for the store, shims' old way to publish."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from supervisor.daemon import config as configuration
-from supervisor.daemon import logs
+from supervisor.daemon import logs, store_commands
 from supervisor.errors import SupervisorError
 
 
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(doctor)
     doctor.add_argument("--json", action="store_true", help="for programs")
     doctor.set_defaults(run=_doctor)
+    store_commands.add_to(commands)
     publish = commands.add_parser("publish", help="publish an event read from standard input (for shims)")
     publish.add_argument("--topic", required=True)
     publish.add_argument("--namespace", required=True)

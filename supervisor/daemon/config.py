@@ -162,6 +162,17 @@ class Gc:
 
 
 @dataclass(frozen=True, slots=True)
+class Backup:
+    """Copies of the store in ROOT/backups: seconds from one to the next (0: none), and how many are kept.
+
+    None is made while nothing changes.
+    """
+
+    interval: float = 3600.0
+    keep: int = 8
+
+
+@dataclass(frozen=True, slots=True)
 class Transfer:
     """Pulls and pushes that the daemon itself does: how many at a time, and where registries are described.
 
@@ -196,6 +207,7 @@ class Config:
     tasks: Tasks = Tasks()
     events: Events = Events()
     gc: Gc = Gc()
+    backup: Backup = Backup()
     transfer: Transfer = Transfer()
     restart: RestartSettings = field(default_factory=RestartSettings)
     registry: RegistrySettings = field(default_factory=RegistrySettings)
@@ -227,6 +239,8 @@ def parse(document: Mapping[str, Anything]) -> Config:
         _require(driver, ("overlayfs", "native"), "snapshots.drivers")
     if config.transfer.concurrent < 1 or config.transfer.unpacks < 0:
         raise InvalidArgument("transfer.concurrent must be 1 or more, and transfer.unpacks 0 or more")
+    if config.backup.interval < 0 or config.backup.keep < 1:
+        raise InvalidArgument("backup.interval must be 0 (no backups) or more, and backup.keep 1 or more")
     for name, limit in dataclasses.asdict(config.diff.limits).items():
         if limit < 0:
             raise InvalidArgument(f"diff.limits.{name} is {limit}, but must be 0 (no limit) or more")

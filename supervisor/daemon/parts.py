@@ -13,6 +13,7 @@ from pathlib import Path
 
 from supervisor.blocking import in_background, in_thread
 from supervisor.content.local import LocalStore
+from supervisor.daemon.backing_up import BackupKeeper
 from supervisor.daemon.config import Diff as DiffConfig
 from supervisor.daemon.config import Events as EventsConfig
 from supervisor.daemon.plugins import Context, Part
@@ -36,18 +37,21 @@ from supervisor.model.instant import SECOND, Nanoseconds, now
 from supervisor.model.mount import Mount
 from supervisor.model.restart import POLICIES
 from supervisor.oci.platform import host
+from supervisor.recovery import opening, taking_up
+from supervisor.recovery.layout import Layout
 from supervisor.services import ttrpc_events
 from supervisor.services.restarts import RestartMonitor
 from supervisor.services.scheduler import Scheduler
 from supervisor.services.streams import Streams
 from supervisor.shimv2.manager import Manager
-from supervisor.shimv2.settings import ShimSettings
+from supervisor.shimv2.settings import BUNDLES, ShimSettings
 from supervisor.snapshots.native import NativeSnapshotter
 from supervisor.snapshots.overlay import OverlaySnapshotter
 from supervisor.snapshots.snapshotter import Snapshotter
 from supervisor.transfer.stores import Stores, reclaim
 from supervisor.ttrpc.aio import Server
 
+CONTENT = "io.containerd.content.v1"
 SNAPSHOTTER = "io.containerd.snapshotter.v1"
 MOUNT_MANAGER = "io.containerd.mount-manager.v1"
 
@@ -109,15 +113,18 @@ def _snapshotter(driver: Snapshotter) -> Part:
 
 async def metadata(context: Context) -> Part:
     """The store: opened, migrated, and agreed with the files."""
-    path = context.root / "metadata.db"
-    database = await in_thread(Database, path)
-    context.stack.push_async_callback(in_thread, database.close)
+    layout = Layout(context.root)
+    database = await in_thread(opening.open_store, layout)
+    context.stack.push_async_callback(in_thread, opening.close_store, layout, database)
+    files = context.of_type(CONTENT).get("content")
+    known = files if isinstance(files, LocalStore) else None
+    await in_thread(taking_up.reconcile, layout, database, known, context.state / BUNDLES)
     database.tell(context.get(Exchange).tell)
     store = Store(database)
     trim = partial(_trim, store, context.config.events)
     await context.stack.enter_async_context(repeating(trim, TRIM_SECONDS))
     policy = context.config.content.sharing_policy
-    return Part(store, exports={"policy": policy, "path": str(path)})
+    return Part(store, exports={"policy": policy, "path": str(layout.store)})
 
 
 async def _trim(store: Store, settings: EventsConfig) -> None:
@@ -131,7 +138,8 @@ async def content(context: Context) -> Part:
     """Blobs as namespaces see them."""
     sharing = Sharing(context.config.content.sharing_policy)
     store = ContentStore(context.get(Store).database, context.get(LocalStore), sharing)
-    await in_thread(content_reconcile.reconcile, store)
+    if not taking_up.is_due(Layout(context.root)):
+        await in_thread(content_reconcile.reconcile, store)
     return Part(store)
 
 
@@ -139,8 +147,15 @@ async def snapshots(context: Context) -> Part:
     """Snapshots as namespaces see them."""
     drivers = [d for d in context.of_type(SNAPSHOTTER).values() if isinstance(d, Snapshotter)]
     made = Snapshots(context.get(Store).database, drivers, later=in_background)
-    await in_thread(made.reconcile)
+    if not taking_up.is_due(Layout(context.root)):
+        await in_thread(made.reconcile)
     return Part(made)
+
+
+async def backup(context: Context) -> Part:
+    """Copies the store now and then."""
+    keeper = BackupKeeper(context.get(Store).database, Layout(context.root).backups, context.config.backup)
+    return Part(await context.stack.enter_async_context(keeper))
 
 
 async def scheduler(context: Context) -> Part:

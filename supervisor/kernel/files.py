@@ -33,6 +33,15 @@ def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
     fsync_directory(path.parent)
 
 
+def sync_file(path: Path) -> None:
+    """Have the bytes of a file on disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def fsync_directory(path: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

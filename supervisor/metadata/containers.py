@@ -63,7 +63,7 @@ def create(tx: Transaction, namespace: Namespace, container: Container) -> Conta
     namespaces.touch(tx, namespace)
     if not _INSERT.run(tx.connection, _values(namespace, stored)).rowcount:
         raise AlreadyExists(f'container "{stored.id}"')
-    edges.add(tx, _node(namespace, stored.id), _edges(stored))
+    edges.add(tx, _node(namespace, stored.id), references(stored))
     runtime = ContainerCreate.Runtime(name=stored.runtime.name)
     if (options := stored.runtime.options) is not None:
         runtime.options.CopyFrom(AnyMessage(type_url=options.type_url, value=options.value))
@@ -79,7 +79,7 @@ def change(
     result = replace(rules.updated(get(tx.connection, namespace, given.id), given, mask), updated_at=tx.now)
     rules.validate(result)
     _UPDATE.run(tx.connection, {**_values(namespace, result), **_this(namespace, result.id)})
-    edges.replace(tx, _node(namespace, result.id), _edges(result))
+    edges.replace(tx, _node(namespace, result.id), references(result))
     event = ContainerUpdate(
         id=result.id, image=result.image, labels=result.labels, snapshot_key=result.snapshot_key
     )
@@ -104,7 +104,7 @@ def _node(namespace: Namespace, id_: str) -> Node:
     return Node(namespace, edges.CONTAINER, id_)
 
 
-def _edges(container: Container) -> Iterable[Edge]:
+def references(container: Container) -> Iterable[Edge]:
     """The snapshot and what labels say; the image's name is not a reference (contract 11.1)."""
     if container.snapshotter and container.snapshot_key:
         yield Edge(edges.TARGET, edges.snapshot_type(container.snapshotter), container.snapshot_key)

@@ -27,7 +27,7 @@ from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engi
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from supervisor.errors import Internal, ResourceExhausted, SupervisorError, Unavailable
+from supervisor.errors import DataLoss, Internal, ResourceExhausted, SupervisorError, Unavailable
 from supervisor.metadata import filtering, migrate
 from supervisor.metadata.schema import EventRow
 from supervisor.metadata.statements import Prepared, driver
@@ -125,7 +125,7 @@ class Database:
         self._jobs: queue.SimpleQueue[_Job[Anything] | None] = queue.SimpleQueue()
         self._next: _Job[Anything] | None = None
         self._closed = False
-        with _translating(f"open the store {path}"):
+        with translating(f"open the store {path}"):
             path.touch(0o600)  # specs and labels hold secrets of containers; SQLite would make it 0644
             self._writer = _engine(path, read_only=False)
             self._connection = self._writer.connect()
@@ -164,7 +164,7 @@ class Database:
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run reads on one consistent view of the store."""
-        with _translating("read the store"):
+        with translating("read the store"):
             connection = self._reader()
             try:
                 driver(connection).execute("BEGIN")
@@ -174,6 +174,23 @@ class Database:
                     connection.rollback()
                 driver(connection).rollback()
                 self._idle.append(connection)
+
+    @property
+    def changes(self) -> int:
+        """How many rows were changed since the store was opened; for telling whether any were."""
+        return driver(self._connection).total_changes
+
+    def copy_to(self, target: sqlite3.Connection) -> None:
+        """Fill `target` with one consistent state of the store.
+
+        It is copied by a reader, in one step: the writer goes on meanwhile, and only its log grows.
+        """
+        connection = self._reader()
+        try:
+            with translating("copy the store"):
+                driver(connection).backup(target)
+        finally:
+            self._idle.append(connection)
 
     def close(self) -> None:
         """Commit what was queued, then close; readers first."""
@@ -228,7 +245,7 @@ class Database:
 
     def _commit(self, batch: list[_Job[Anything]]) -> None:
         try:
-            with _translating("write to the store"), self._transaction(any(job.durable for job in batch)):
+            with translating("write to the store"), self._transaction(any(job.durable for job in batch)):
                 if len(batch) == 1:
                     events = self._run_alone(batch[0])
                 else:
@@ -287,7 +304,7 @@ class Database:
     def _run_alone(self, job: _Job[Anything]) -> list[Envelope]:
         """A job with which the transaction stands and falls."""
         transaction = Transaction(self._connection, self._known)
-        with _translating("write to the store"):
+        with translating("write to the store"):
             job.outcome = job.work(transaction)
             # An event's number must not come back after it was told, not even after a power failure.
             assert job.durable or not transaction.events
@@ -322,18 +339,24 @@ def _engine(path: Path, *, read_only: bool) -> Engine:
     return engine
 
 
+_DAMAGED = (
+    "the file is damaged; restart the daemon, which then puts the newest backup in its place, or stop it and"
+    " run `container-supervisor fsck` to see what is wrong (docs/recovery.md)"
+)
+
 _SQLITE_ERRORS: tuple[tuple[str, type[SupervisorError], str], ...] = (
     ("disk is full", ResourceExhausted, "free space on the file system of the daemon's root"),
     ("locked", Unavailable, "another process writes to the file; only the daemon may"),
     ("readonly", Unavailable, "the file or its folder is not writable"),
     ("disk I/O error", Unavailable, "the kernel's log names the cause"),
-    ("malformed", Internal, "the file is damaged; restore a backup"),
-    ("not a database", Internal, "the file is damaged; restore a backup"),
+    ("malformed", DataLoss, _DAMAGED),
+    ("not a database", DataLoss, _DAMAGED),
+    ("unsupported file format", DataLoss, _DAMAGED),
 )
 
 
 @contextmanager
-def _translating(attempt: str) -> Iterator[None]:
+def translating(attempt: str) -> Iterator[None]:
     """Turn SQLite's and SQLAlchemy's errors into ours; what the closures raise themselves passes through."""
     try:
         yield

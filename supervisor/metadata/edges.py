@@ -86,7 +86,7 @@ def label_edges(node_type: str, labels: Mapping[str, str]) -> list[Edge]:
 
 def add(tx: Transaction, node: Node, edges: Iterable[Edge]) -> None:
     """Write the edges of a node that has none yet."""
-    rows = [_row(node, edge) for edge in _merged(edges)]
+    rows = [_row(node, edge) for edge in merged(edges)]
     if rows:
         _INSERT.run_many(tx.connection, rows)
 
@@ -119,7 +119,7 @@ def _row(node: Node, edge: Edge) -> dict[str, str]:
     }
 
 
-def _merged(edges: Iterable[Edge]) -> Iterator[Edge]:
+def merged(edges: Iterable[Edge]) -> Iterator[Edge]:
     """One edge per kind and target; conditions on the same target are alternatives, joined by commas."""
     conditions: dict[tuple[str, str, str], list[str]] = {}
     for edge in edges:

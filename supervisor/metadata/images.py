@@ -80,7 +80,7 @@ def create(
     namespaces.touch(tx, namespace)
     if not tx.execute(_INSERT, _values(namespace, stored)).rowcount:
         raise AlreadyExists(f'image "{stored.name}"')
-    edges.add(tx, _node(namespace, stored.name), _edges(stored))
+    edges.add(tx, _node(namespace, stored.name), references(stored))
     tx.emit(namespace, "/images/create", ImageCreate(name=stored.name, labels=stored.labels))
     return stored
 
@@ -102,7 +102,7 @@ def change(
     rules.validate(result)
     _attach(tx, namespace, result, lease_id)
     tx.execute(_UPDATE, {**_values(namespace, result), **_this(namespace, result.name)})
-    edges.replace(tx, _node(namespace, result.name), _edges(result))
+    edges.replace(tx, _node(namespace, result.name), references(result))
     tx.emit(namespace, "/images/update", ImageUpdate(name=result.name, labels=result.labels))
     return result
 
@@ -135,7 +135,8 @@ def _node(namespace: Namespace, name: str) -> Node:
     return Node(namespace, edges.IMAGE, name)
 
 
-def _edges(image: Image) -> Iterable[Edge]:
+def references(image: Image) -> Iterable[Edge]:
+    """What an image keeps: its target, and what its labels name."""
     yield Edge(edges.TARGET, edges.CONTENT, image.target.digest)
     yield from edges.label_edges(edges.IMAGE, image.labels)
 

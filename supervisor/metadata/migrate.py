@@ -19,13 +19,19 @@ def upgrade(connection: Connection) -> None:
     """Run the migrations that the file has not seen; raises FailedPrecondition on a newer file."""
     with as_file(files("supervisor") / "migrations") as scripts, connection.begin():
         have = revision(connection)
-        if have != _newest(scripts):
+        if have != max(_revisions(scripts)):
             _upgrade_from(connection, scripts, have)
 
 
-def _newest(scripts: Path) -> str:
-    """The newest revision, by the scripts' names: `NNNN_what.py` in an unbroken line."""
-    return max(script.name.partition("_")[0] for script in (scripts / "versions").glob("[0-9]*_*.py"))
+def revisions() -> frozenset[str]:
+    """The schema revisions that this version knows; the greatest is its own."""
+    with as_file(files("supervisor") / "migrations") as scripts:
+        return _revisions(scripts)
+
+
+def _revisions(scripts: Path) -> frozenset[str]:
+    """By the scripts' names: `NNNN_what.py` in an unbroken line."""
+    return frozenset(script.name.partition("_")[0] for script in (scripts / "versions").glob("[0-9]*_*.py"))
 
 
 def _upgrade_from(connection: Connection, scripts: Path, have: str | None) -> None:
@@ -40,7 +46,8 @@ def _upgrade_from(connection: Connection, scripts: Path, have: str | None) -> No
     if have is not None and have not in known:
         raise FailedPrecondition(
             f"the store has schema {have}, which this version does not know:"
-            " it was written by a newer version; install that one, or restore a backup"
+            " it was written by a newer version; install that one, or restore a backup of before"
+            " (`container-supervisor backup --list`)"
         )
     command.upgrade(config, "head")
 

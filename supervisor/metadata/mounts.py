@@ -130,7 +130,7 @@ def begin(
     }
     row = tx.execute(_INSERT, values).inserted_primary_key
     assert row is not None
-    edges.add(tx, Node(namespace, edges.MOUNT, name), _edges(kept, leased=lease_id is not None))
+    edges.add(tx, Node(namespace, edges.MOUNT, name), references(kept, leased=lease_id is not None))
     return int(row[0])
 
 
@@ -152,7 +152,7 @@ def relabel(
     kept = stored_labels(labels)
     tx.execute(_UPDATE, {"labels": kept, "updated_at": tx.now, "of_id": record.id})
     node = Node(namespace, edges.MOUNT, given.name)
-    edges.replace(tx, node, _edges(kept, leased=record.leased))
+    edges.replace(tx, node, references(kept, leased=record.leased))
     return get(tx.connection, namespace, given.name).activation
 
 
@@ -168,7 +168,7 @@ def forget(tx: Transaction, record: Record) -> None:
     tx.execute(_HOLDS, _this(record.namespace, record.activation.name))
 
 
-def _edges(labels: Mapping[str, str], *, leased: bool) -> Iterator[Edge]:
+def references(labels: Mapping[str, str], *, leased: bool) -> Iterator[Edge]:
     """Of its labels only back references count; without any, and without a lease, it keeps itself."""
     references = [e for e in edges.label_edges(edges.MOUNT, labels) if e.kind == edges.BACK_REFERENCE]
     yield from references

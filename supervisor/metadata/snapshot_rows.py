@@ -209,6 +209,11 @@ def numbers(connection: Connection, snapshotter: str) -> set[int]:
     return set(connection.execute(_NUMBERS, {"snapshotter": snapshotter}).scalars())
 
 
+def ready(connection: Connection, snapshotter: str) -> set[int]:
+    """The numbers of those whose files were made."""
+    return set(connection.execute(_NUMBERS.where(_T.state == READY), {"snapshotter": snapshotter}).scalars())
+
+
 def unfinished(connection: Connection, snapshotter: str) -> list[tuple[int, Place, str]]:
     """Number, place and key of what a crash left in the making."""
     found = connection.execute(_UNFINISHED, {"snapshotter": snapshotter})

@@ -76,6 +76,13 @@ def begin(tx: Transaction, task: TaskRecord) -> None:
     _INSERT.run(tx.connection, _values(task) | {"created_at": tx.now})
 
 
+def replace(tx: Transaction, task: TaskRecord) -> None:
+    """Store a task that is there already, in place of whatever the store believes of its name."""
+    namespaces.touch(tx, task.namespace)
+    _DELETE.run(tx.connection, _key(task.namespace, task.id))
+    _INSERT.run(tx.connection, _values(task) | {"created_at": tx.now})
+
+
 def created(tx: Transaction, namespace: Namespace, id_: ContainerId, shim: ShimRecord, pid: int) -> None:
     """Note that the task is there, and where its shim listens.
 

@@ -1,0 +1,1 @@
+"""Metadata that survives: backups of the store, what takes a damaged one's place, and `fsck`."""
