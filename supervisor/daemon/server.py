@@ -10,17 +10,18 @@ import gc
 import logging
 import os
 import signal
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 from supervisor.daemon.builtins import enabled
 from supervisor.daemon.config import Config, Socket
 from supervisor.daemon.notify import notify
-from supervisor.daemon.owning import owned_folder
 from supervisor.daemon.plugins import Context, load_all
-from supervisor.errors import FailedPrecondition, InvalidArgument
+from supervisor.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from supervisor.events.exchange import Exchange
 from supervisor.http2.server import Server
+from supervisor.kernel.files import locked
 from supervisor.kernel.sockets import MAX_PATH
 from supervisor.services.absent import SERVICES
 from supervisor.services.health import Health
@@ -38,7 +39,7 @@ async def serve(config: Config) -> None:
     stopping = _stop_on_signals()
     async with AsyncExitStack() as stack:
         for folder, mode in ((config.root, 0o711), (config.state, 0o711)):
-            stack.enter_context(owned_folder(Path(folder), mode))
+            stack.enter_context(_owned_folder(Path(folder), mode))
         context = Context(config, stack)
         await load_all(enabled(config.snapshots.drivers), context)
         server = await stack.enter_async_context(_server(config, context))
@@ -79,6 +80,27 @@ def _stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     return stopping
+
+
+@contextmanager
+def _owned_folder(folder: Path, mode: int) -> Iterator[None]:
+    """Make the folder and hold it alone: two daemons on one root would destroy each other's work."""
+    try:
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        lock = locked(folder / "lock")
+        lock.__enter__()
+    except BlockingIOError as error:
+        raise FailedPrecondition(
+            f"another daemon uses {folder} ({error.strerror}); stop it, or give this one other folders"
+        ) from error
+    except PermissionError as error:
+        raise PermissionDenied(
+            f"use the folder {folder}: {error.strerror}; the daemon runs as root"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
 
 
 def _server(config: Config, context: Context) -> Server:

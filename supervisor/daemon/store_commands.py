@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.daemon import config as configuration
-from supervisor.daemon.owning import owned_folder
 from supervisor.errors import AlreadyExists, FailedPrecondition, NotFound, SupervisorError
+from supervisor.kernel.files import locked
 from supervisor.model import instant
 
 if TYPE_CHECKING:
@@ -73,17 +73,20 @@ def _layout(options: argparse.Namespace) -> Layout:
 
 @contextmanager
 def _alone(layout: Layout) -> Iterator[None]:
+    """Hold the root as a daemon does; raises FailedPrecondition while one does."""
     try:
-        owned = owned_folder(layout.root, 0o711)
-        owned.__enter__()
-    except FailedPrecondition as error:
+        lock = locked(layout.root / "lock")
+        lock.__enter__()
+    except BlockingIOError as error:
         raise FailedPrecondition(
-            f"the root {layout.root} is in use ({error.__cause__}); stop the daemon first, containers run on"
+            f"the root {layout.root} is in use ({error.strerror}): stop the daemon first, containers run on"
         ) from error
+    except OSError as error:
+        raise FailedPrecondition(f"use the root {layout.root}: {error}") from error
     try:
         yield
     finally:
-        owned.__exit__(None, None, None)
+        lock.__exit__(None, None, None)
 
 
 def _backup(options: argparse.Namespace) -> int:

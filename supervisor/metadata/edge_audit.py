@@ -56,7 +56,7 @@ def mend(tx: Transaction, mismatch: Mismatch) -> None:
 
 def _stored(connection: Connection) -> dict[Node, set[Edge]]:
     """All edges by the node that they lead out of, but for those of leases that are there."""
-    leases = set(connection.execute(select(LeaseRow.namespace, LeaseRow.id)).tuples())
+    leases = {(row.namespace, row.id) for row in connection.execute(select(LeaseRow.namespace, LeaseRow.id))}
     found: defaultdict[Node, set[Edge]] = defaultdict(set)
     for row in connection.execute(select(*EdgeRow.__table__.columns)):
         if row.source_type != edges.LEASE or (row.namespace, row.source_key) not in leases:

@@ -139,8 +139,8 @@ def _damaged(
 def _unrecorded(path: Path, name: str) -> Finding:
     return Finding(
         name,
-        "no record of it is there, and the daemon would remove it at its next start",
-        plan="set it aside",
+        "no record of it is there",
+        plan="set it aside before the daemon's next start removes it",
         mend=partial(_set_aside, path=path, why=f"{name}, which no record was of"),
     )
 

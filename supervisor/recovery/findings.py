@@ -33,6 +33,8 @@ class Finding:
     plan: str = ""
     then: str = ""
     mend: Mend | None = None
+    urgent: bool = False
+    """Whether it keeps the store from being backed up; a repair of it loses nothing by itself."""
     done: str = ""
     failure: str = ""
 

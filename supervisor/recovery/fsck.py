@@ -60,7 +60,7 @@ def _settled(layout: Layout, loss: Loss, report: Report, *, repair: bool) -> boo
     finding = Finding(
         f"store {layout.store}",
         loss.what,
-        plan="do what the daemon's next start does: put a backup in its place",
+        plan="put a backup in its place, as the daemon's next start would",
     )
     report.findings.append(finding)
     if not repair:
@@ -94,17 +94,18 @@ def _objects(layout: Layout, report: Report, *, deep: bool) -> None:
 
 
 def _repair(layout: Layout, report: Report) -> None:
-    """Do all that can be done, after a backup of the store as it is."""
+    """Do all that can be done, after a backup of the store as it is; first what stands in that one's way."""
     with opening.open_whole(layout) as database:
+        workshop = Workshop(layout, database, Aside(layout.aside))
+        for finding in report.findings:
+            if finding.urgent:
+                finding.repair(workshop)
         try:
             made = Backups(layout.backups).make(database.copy_to, BEFORE_REPAIR, REPAIR_BACKUPS_KEPT)
         except SupervisorError as error:
-            report.notes.append(
-                f"nothing was repaired, since the store could not be backed up first: {error}"
-            )
+            report.notes.append(f"nothing was repaired, since no backup could be made first: {error}")
             return
         report.notes.append(f"the store as it was before the repair is in {made.path}")
-        workshop = Workshop(layout, database, Aside(layout.aside))
         for finding in report.findings:
-            if not finding.done:
+            if not finding.urgent:
                 finding.repair(workshop)

@@ -157,7 +157,7 @@ def _folder_alone(layout: Layout, name: str, number: int) -> Finding:
 
     return Finding(
         f"folder of snapshot {number} of {name}",
-        "no row of it is there, and the daemon would delete it at its next start",
-        plan="set it aside",
+        "no row of it is there",
+        plan="set it aside before the daemon's next start deletes it",
         mend=set_aside,
     )

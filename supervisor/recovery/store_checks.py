@@ -34,9 +34,9 @@ def file(layout: Layout, report: Report) -> None:
     """Hold indexes against tables, and the schema against that of a new store; the file can be read."""
     wrong = damage.found_in(layout.store, thorough=True)
     if wrong:
-        report.findings.append(
-            Finding(f"store {layout.store}", "; ".join(wrong), plan="build its indexes anew", mend=_reindex)
-        )
+        problem, plan = "; ".join(wrong), "build its indexes anew"
+        finding = Finding(f"store {layout.store}", problem, plan=plan, mend=_reindex, urgent=True)
+        report.findings.append(finding)
     with damage.reading(layout.store) as connection:
         have = _schema(connection)
     for (kind, name), statement in sorted(_own_schema().items()):
