@@ -91,7 +91,7 @@ class Backups:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Hold the folder, made if need be, so that what is unfinished in it is known to be nobody's."""
-        with _told(f"back up the store to {self.folder}"):
+        with telling(f"back up the store to {self.folder}"):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = locked(self.folder / "lock")
             lock.__enter__()
@@ -105,7 +105,7 @@ class Backups:
 
 def write(source: Source, path: Path, unfinished: Path) -> None:
     """Write a verified copy to `path`, durably, by way of the file `unfinished`; raises as `Backups.make`."""
-    with _told(f"back up the store to {path}"):
+    with telling(f"back up the store to {path}"):
         try:
             if wrong := _copy(source, unfinished) or faults(unfinished):
                 raise DataLoss(
@@ -165,7 +165,7 @@ def _described(path: Path) -> Backup | None:
 
 
 @contextmanager
-def _told(attempt: str) -> Iterator[None]:
+def telling(attempt: str) -> Iterator[None]:
     """Turn the operating system's refusals into errors that say what was attempted."""
     try:
         yield

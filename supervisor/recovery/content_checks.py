@@ -97,8 +97,16 @@ def _recorded(
             yield _lost(connection, namespace, digest)
     elif wrong:
         yield _damaged(connection, files, digest, records, f"has {size} bytes, not {wrong[0][1]}")
-    elif deep and not matches(files.blob_path(digest), digest):
-        yield _damaged(connection, files, digest, records, "has bytes of another digest")
+    elif deep and (problem := _unlike(files.blob_path(digest), digest)):
+        yield _damaged(connection, files, digest, records, problem)
+
+
+def _unlike(path: Path, digest: Digest) -> str:
+    """Why a file is not what it is named after; empty when it is."""
+    try:
+        return "" if matches(path, digest) else "has bytes of another digest"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def _lost(connection: Connection, namespace: Namespace, digest: Digest) -> Finding:

@@ -95,17 +95,25 @@ def _objects(layout: Layout, report: Report, *, deep: bool) -> None:
 
 def _repair(layout: Layout, report: Report) -> None:
     """Do all that can be done, after a backup of the store as it is; first what stands in that one's way."""
-    with opening.open_whole(layout) as database:
+    database = opening.open_whole(layout)
+    try:
         workshop = Workshop(layout, database, Aside(layout.aside))
         for finding in report.findings:
             if finding.urgent:
                 finding.repair(workshop)
-        try:
-            made = Backups(layout.backups).make(database.copy_to, BEFORE_REPAIR, REPAIR_BACKUPS_KEPT)
-        except SupervisorError as error:
-            report.notes.append(f"nothing was repaired, since no backup could be made first: {error}")
-            return
-        report.notes.append(f"the store as it was before the repair is in {made.path}")
-        for finding in report.findings:
-            if not finding.urgent:
-                finding.repair(workshop)
+        if _backed_up(layout, database, report):
+            for finding in report.findings:
+                if not finding.urgent:
+                    finding.repair(workshop)
+    finally:
+        opening.close_store(layout, database)
+
+
+def _backed_up(layout: Layout, database: Database, report: Report) -> bool:
+    try:
+        made = Backups(layout.backups).make(database.copy_to, BEFORE_REPAIR, REPAIR_BACKUPS_KEPT)
+    except SupervisorError as error:
+        report.notes.append(f"nothing was repaired, since no backup could be made first: {error}")
+        return False
+    report.notes.append(f"the store as it was before the repair is in {made.path}")
+    return True

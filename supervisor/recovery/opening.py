@@ -23,7 +23,7 @@ from supervisor.metadata import migrate, sequences
 from supervisor.metadata.database import Database
 from supervisor.recovery import backups, damage
 from supervisor.recovery.aside import Aside
-from supervisor.recovery.backups import Backup, Backups
+from supervisor.recovery.backups import Backup, Backups, telling
 from supervisor.recovery.layout import Layout
 
 MIGRATIONS_KEPT = 3
@@ -59,31 +59,37 @@ def replace(layout: Layout, loss: Loss) -> Backup | None:
     None when there is none, or the store that has lost its log only is newer, and stays.
     """
     backup = Backups(layout.backups).newest_good()
-    if loss.older and (backup is None or _reaches(backup.path) <= _reaches(layout.store)):
+    if loss.older and (backup is None or damage.last_event(backup.path) <= damage.last_event(layout.store)):
         backup, told = None, "it is used as it was at its last checkpoint, which no backup is newer than"
     else:
         told = (
             "there is no good backup: a new store begins" if backup is None else f"restored {backup.told()}"
         )
-    write_durably(layout.replaced, f"{loss.what}; {told}\n".encode())
-    layout.opened.unlink(missing_ok=True)
+    _mark(layout, f"{loss.what}; {told}")
     log.error("the store %s is lost: %s", layout.store, loss.what)
     if not loss.older or backup is not None:
         _set_store_aside(layout, loss.what)
     if backup is not None:
-        put(layout, backup.path)
+        _put(layout, backup.path)
     log.error("the store: %s; what is on disk and runs is taken up again, other changes since are lost", told)
     return backup
 
 
-def put(layout: Layout, copy: Path) -> None:
+def _put(layout: Layout, copy: Path) -> None:
     """Make a copy the store, durably; the mark is set, and no store is there."""
     temporary = layout.store.with_name(f".{layout.store.name}.restored")
-    shutil.copyfile(copy, temporary)
-    temporary.chmod(0o600)
-    sync_file(temporary)
-    os.replace(temporary, layout.store)
-    fsync_directory(layout.root)
+    with telling(f"restore {copy} as {layout.store}"):
+        shutil.copyfile(copy, temporary)
+        temporary.chmod(0o600)
+        sync_file(temporary)
+        os.replace(temporary, layout.store)
+        fsync_directory(layout.root)
+
+
+def _mark(layout: Layout, text: str) -> None:
+    with telling(f"write {layout.replaced}"):
+        write_durably(layout.replaced, f"{text}\n".encode())
+    layout.opened.unlink(missing_ok=True)
 
 
 def restore(layout: Layout, copy: Path) -> Path | None:
@@ -93,10 +99,9 @@ def restore(layout: Layout, copy: Path) -> Path | None:
     """
     if wrong := backups.faults(copy):
         raise DataLoss(f"restore {copy}: it is no good backup: {'; '.join(wrong)}")
-    write_durably(layout.replaced, f"an administrator asked for it; restored {copy}\n".encode())
-    layout.opened.unlink(missing_ok=True)
+    _mark(layout, f"an administrator asked for it; restored {copy}")
     aside = _set_store_aside(layout, f"replaced by {copy}, as an administrator asked")
-    put(layout, copy)
+    _put(layout, copy)
     return aside
 
 
@@ -151,10 +156,6 @@ def _set_store_aside(layout: Layout, why: str) -> Path | None:
     for path in found:
         log.error("set aside as %s", aside.take(path, why))
     return aside.path if found else None
-
-
-def _reaches(store: Path) -> int:
-    return damage.last_event(store)
 
 
 def _highest_folder(layout: Layout) -> int:

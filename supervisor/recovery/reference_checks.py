@@ -1,5 +1,7 @@
 """References: the edges that collection follows against the objects, and what images and containers name."""
 
+# ruff: noqa: S608 (the queries are put together from constants)
+
 from __future__ import annotations
 
 from functools import partial
@@ -29,12 +31,35 @@ _COUNTS = (
 )
 
 
+_MAPS = {
+    "namespaces": ("'namespace'", "name", "''", ("labels",)),
+    "containers": ("'container'", "id", "namespace", ("labels", "extensions")),
+    "images": ("'image'", "name", "namespace", ("labels", "annotations")),
+    "blobs": ("'blob'", "digest", "namespace", ("labels",)),
+    "snapshots": ("'snapshot'", "key", "namespace", ("labels",)),
+    "leases": ("'lease'", "id", "namespace", ("labels",)),
+    "sandboxes": ("'sandbox'", "id", "namespace", ("labels", "extensions")),
+    "mounts": ("'mount'", "name", "namespace", ("labels", "active", "system")),
+}
+_UNREADABLE = " UNION ALL ".join(
+    f"SELECT {kind}, {key}, {namespace}, '{column}' FROM {table} WHERE NOT json_valid({column})"
+    for table, (kind, key, namespace, columns) in _MAPS.items()
+    for column in columns
+)
+"""Rows with a value that is no JSON: SQLite sees damage of its own structures, and not of what they hold."""
+
+
 def references(connection: Connection, report: Report) -> None:
     """Look at every edge, every image and every container."""
     raw = driver(connection)
     images, containers, rows = raw.execute(_COUNTS).fetchone()
     report.looked_at |= {"images": images, "containers": containers, "references": rows}
-    report.findings += [_mismatched(one) for one in edge_audit.mismatches(connection)]
+    unreadable = [_unreadable(*row) for row in raw.execute(_UNREADABLE)]
+    report.findings += unreadable
+    if unreadable:
+        report.notes.append("references were not checked, since objects that say them cannot be read")
+    else:
+        report.findings += [_mismatched(one) for one in edge_audit.mismatches(connection)]
     for namespace, name, digest in raw.execute(_IMAGES):
         problem, advice = f"its target {digest} is not there", f"pull {name} again, or remove it"
         report.findings.append(Finding(f"image {name} of namespace {namespace}", problem, then=advice))
@@ -44,6 +69,14 @@ def references(connection: Connection, report: Report) -> None:
         report.findings.append(
             Finding(f"container {container} of namespace {namespace}", problem, then=advice)
         )
+
+
+def _unreadable(kind: str, key: str, namespace: str, column: str) -> Finding:
+    return Finding(
+        f"{kind} {key} of namespace {namespace}" if namespace else f"{kind} {key}",
+        f"its {column} cannot be read, and so the store has been damaged",
+        then="restore a backup of before (container-supervisor backup --restore)",
+    )
 
 
 def _mismatched(mismatch: Mismatch) -> Finding:

@@ -16,7 +16,7 @@ from supervisor.model.image import Image
 from supervisor.recovery import fsck
 from supervisor.recovery.findings import Report
 from tests.metadata.migrating import store_of
-from tests.recovery.test_opening import header
+from tests.recovery.test_opening import header, spaces, write_and_die
 from tests.recovery.world import BLUE, LAYER, LAYER_DIGEST, MANIFEST_DIGEST, PLACE, Parts, World
 
 BEFORE_START = "--repair would set it aside before the daemon's next start removes it"
@@ -239,6 +239,38 @@ def test_a_store_whose_index_disagrees_with_its_table_is_repaired(filled: World)
     assert "missing from index ix_images_namespace_digest_name" in found
     assert repair(filled).left == []
     assert check(filled).findings == []
+
+
+def test_a_value_that_is_no_json_is_told(filled: World) -> None:
+    filled.execute("UPDATE blobs SET labels = '{\"a' WHERE size = 500")
+    report = repair(filled)
+    assert lines(report).startswith(
+        f"blob {LAYER_DIGEST} of namespace blue: its labels cannot be read, and so the store has been damaged"
+    )
+    assert "references were not checked" in report.summary()
+    assert len(report.left) == 1
+
+
+def test_a_killed_daemons_log_is_read_and_stays(filled: World) -> None:
+    write_and_die(filled)
+    log = filled.layout.log.read_bytes()
+    assert fsck.check(filled.layout).findings == []
+    assert filled.layout.log.read_bytes() == log
+    blob(filled, of_bytes(b"stray")).write_bytes(b"stray")
+    assert repair(filled).left == []
+    with filled.open() as parts:
+        assert "late" in spaces(parts)
+    assert not list(filled.layout.aside.glob("*/metadata.db*")), "a repair is no loss of the log"
+
+
+def test_a_lost_log_is_told(filled: World) -> None:
+    write_and_die(filled)
+    filled.layout.log.unlink()
+    assert "metadata.db-wal, which held its newest changes, is missing" in lines(check(filled))
+    report = repair(filled)
+    assert (report.left, report.findings[0].done) == ([], "it is used as it was")
+    assert check(filled).findings == []
+    assert filled.layout.replaced.exists()
 
 
 def test_a_lost_store_is_all_that_can_be_told_and_a_repair_restores_it(filled: World) -> None:
