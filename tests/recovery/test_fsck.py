@@ -242,7 +242,7 @@ def test_a_store_whose_index_disagrees_with_its_table_is_repaired(filled: World)
 
 
 def test_a_value_that_is_no_json_is_told(filled: World) -> None:
-    filled.execute("UPDATE blobs SET labels = '{\"a' WHERE size = 500")
+    filled.write_untriggered("UPDATE blobs SET labels = '{\"a' WHERE size = 500")
     report = repair(filled)
     assert lines(report).startswith(
         f"blob {LAYER_DIGEST} of namespace blue: its labels cannot be read, and so the store has been damaged"

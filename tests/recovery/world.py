@@ -104,6 +104,14 @@ class World:
                 raw.execute(statement)
             raw.commit()
 
+    def write_untriggered(self, statement: str) -> None:
+        """Write what the store's triggers would refuse."""
+        found = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+        with closing(sqlite3.connect(self.layout.store)) as raw:
+            triggers = raw.execute(found).fetchall()
+        dropped = [f'DROP TRIGGER "{name}"' for name, _ in triggers]
+        self.execute(*dropped, statement, *(sql for _, sql in triggers))
+
     def overwrite(self, offset: int, size: int) -> None:
         """Write rubbish over a part of the store's file."""
         with self.layout.store.open("r+b") as file:
