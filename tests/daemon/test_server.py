@@ -108,14 +108,18 @@ def test_systemd_is_told(tmp_path: Path) -> None:
             process.communicate(timeout=30)
 
 
-def test_a_damaged_store_is_said_and_nothing_serves(tmp_path: Path) -> None:
+def test_a_damaged_store_is_set_aside_and_said(tmp_path: Path) -> None:
+    rubbish = b"no database" * 1000
     (tmp_path / "root").mkdir()
-    (tmp_path / "root" / "metadata.db").write_bytes(b"no database" * 1000)
-    done = subprocess.run(serve(tmp_path), capture_output=True, text=True, timeout=30)
-    assert done.returncode == 1
-    assert "metadata.db: file is not a database: the file is damaged" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "state" / "supervisor.sock").exists()
+    (tmp_path / "root" / "metadata.db").write_bytes(rubbish)
+    with running(tmp_path) as process:
+        assert is_serving(tmp_path)
+        process.terminate()
+        _, log = process.communicate(timeout=30)
+    assert "metadata.db is lost: it is damaged: file is not a database" in log
+    assert "Traceback" not in log
+    (aside,) = (tmp_path / "root" / "set-aside").glob("*/metadata.db")
+    assert aside.read_bytes() == rubbish
 
 
 @pytest.mark.parametrize(
