@@ -171,8 +171,6 @@ class Manager:
             log.info("task %s/%s gets another shim: %s", task.namespace, task.id, error)
             task.disconnect()
             made = await self._made_by_shim(task, options, request)
-        if not request.checkpoint:  # otherwise it is made by its start
-            task.made = _made(request, made.pid)
         assert task.address is not None
         shim = _shim_record(task, task.address)
         await self._store.note(rows.created, task.namespace, task.id, shim, made.pid)
@@ -311,18 +309,6 @@ def _record(wanted: NewTask, task: Task) -> TaskRecord:
 
 def _shim_record(task: Task, address: ShimAddress) -> ShimRecord:
     return ShimRecord(str(task.binary), address.address, address.version, address.protocol)
-
-
-def _made(request: pb.CreateTaskRequest, pid: int) -> pb.StateResponse:
-    return pb.StateResponse(
-        id=request.id,
-        bundle=request.bundle,
-        pid=pid,
-        terminal=request.terminal,
-        stdin=request.stdin,
-        stdout=request.stdout,
-        stderr=request.stderr,
-    )
 
 
 def _dump_of(task: Task) -> Path:

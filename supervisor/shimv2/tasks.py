@@ -15,7 +15,6 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from supervisor.api.runtime.task.v3 import shim_pb2 as pb
-from supervisor.api.types.task import task_pb2
 from supervisor.errors import AlreadyExists, NotFound
 from supervisor.model.identifiers import ContainerId, Namespace
 from supervisor.model.instant import SECOND, Nanoseconds
@@ -57,9 +56,6 @@ class Task:
         self.shim: ShimClient | None = None
         self.shim_pid = 0
         self.log: ShimLog | None = None
-        self.made: pb.StateResponse | None = None
-        """What State says of the first process, but for its end; unknown of tasks that others have made."""
-        self._final: pb.StateResponse | None = None
         self.failed_execs: set[str] = set()
         self.ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._revived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -89,10 +85,8 @@ class Task:
     async def state(self, exec_id: str, timeout: float) -> pb.StateResponse:
         """What a process does now; raises NotFound when it, or the shim, is gone.
 
-        Who has waited for the end of the first process asks next what it does: that need not be asked again.
+        Always the shim's answer, also when the end is known: answered at once, `ctr` was seen to lose output.
         """
-        if self._final is not None and not exec_id and self.shim is not None and not self.shim.closed.done():
-            return self._final
         request = pb.StateRequest(id=self.id, exec_id=exec_id)
         try:
             return await self.call("State", request, pb.StateResponse, timeout)
@@ -129,8 +123,6 @@ class Task:
                 if self.ended.done():
                     return self.ended.result()
             else:
-                if self.made is not None and not exec_id:
-                    self._final = _ended(self.made, answer)
                 moment = Nanoseconds(answer.exited_at.seconds * SECOND + answer.exited_at.nanos)
                 return Exit(0, answer.exit_status, moment)
 
@@ -151,12 +143,6 @@ class Task:
         """Tell those who wait that the task is gone."""
         if not self.ended.done():
             self.ended.set_result(end)
-
-
-def _ended(made: pb.StateResponse, end: pb.WaitResponse) -> pb.StateResponse:
-    final = pb.StateResponse(status=task_pb2.STOPPED, exit_status=end.exit_status, exited_at=end.exited_at)
-    final.MergeFrom(made)
-    return final
 
 
 class Registry:

@@ -148,19 +148,6 @@ async def test_waits_that_were_given_up_are_no_load_on_the_shim(
     await daemon.manager.delete(task)
 
 
-async def test_how_a_task_ended_is_known_without_asking_again(daemon: Daemon) -> None:
-    task = await daemon.run("c1", "sh", "-c", "exit 7")
-    await task.wait("")
-    told = await task.call("State", pb.StateRequest(id="c1"), pb.StateResponse)
-    shim = await daemon.shim_pid(task)
-    os.kill(shim, signal.SIGSTOP)
-    try:
-        assert await task.state("", 5) == told
-    finally:
-        os.kill(shim, signal.SIGCONT)
-    await daemon.manager.delete(task)
-
-
 async def test_a_running_task_survives_a_restart(daemon: Daemon) -> None:
     task = await daemon.run("c1", "sleep", "1000")
     pid = (await task.state("", 5)).pid
