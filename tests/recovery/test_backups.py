@@ -70,6 +70,13 @@ def test_a_damaged_store_makes_no_backup_and_loses_none(filled: World) -> None:
     assert not list(filled.layout.backups.glob(".unfinished*"))
 
 
+def test_damage_that_copies_without_complaint_is_found_by_the_check_of_the_copy(filled: World) -> None:
+    filled.empty_an_index()
+    with pytest.raises(DataLoss, match=r"missing from index ix_images.*the store is damaged"):
+        Backups(filled.layout.backups).make(reader_of(filled.layout.store), "requested", 1)
+    assert Backups(filled.layout.backups).all() == []
+
+
 def test_two_at_once_are_refused(filled: World) -> None:
     filled.layout.backups.mkdir()
     with locked(filled.layout.backups / "lock"), pytest.raises(Unavailable, match="another backup"):

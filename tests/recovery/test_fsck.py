@@ -228,13 +228,7 @@ def test_what_lacks_in_the_schema_is_made(filled: World) -> None:
 
 
 def test_a_store_whose_index_disagrees_with_its_table_is_repaired(filled: World) -> None:
-    filled.execute("DROP INDEX ix_images_namespace_digest_name")
-    filled.execute("CREATE INDEX ix_images_namespace_digest_name ON images (namespace, digest, name) WHERE 0")
-    filled.execute(
-        "PRAGMA writable_schema=ON",
-        "UPDATE sqlite_master SET sql = 'CREATE INDEX ix_images_namespace_digest_name ON images (namespace,"
-        " digest, name)' WHERE name = 'ix_images_namespace_digest_name'",
-    )
+    filled.empty_an_index()
     found = lines(check(filled))
     assert "missing from index ix_images_namespace_digest_name" in found
     assert repair(filled).left == []

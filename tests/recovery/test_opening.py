@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from supervisor.errors import DataLoss, FailedPrecondition
+from supervisor.errors import DataLoss, FailedPrecondition, ResourceExhausted
 from supervisor.metadata import events, images, leases, namespaces
 from supervisor.model.digest import of_bytes
 from supervisor.model.identifiers import Namespace
@@ -230,6 +230,26 @@ def test_a_start_that_is_cut_off_is_gone_on_with(filled: World) -> None:
     with filled.open() as parts:
         assert parts.content.has(RECOVERED, of_bytes(b"late"))
     assert not filled.layout.replaced.exists()
+
+
+@pytest.mark.root
+def test_a_disk_without_room_for_the_backup_loses_nothing_and_says_so(world: World) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", world.layout.root], check=True)
+    try:
+        with world.open() as parts:
+            parts.image()
+        made = world.back_up()
+        header(world)
+        filler = world.layout.root / "filler"
+        room = os.statvfs(world.layout.root)
+        filler.write_bytes(b"x" * (room.f_bavail - 8) * room.f_bsize)
+        with pytest.raises(ResourceExhausted, match=rf"restore {made.path}.*free some space"), world.open():
+            pass
+        filler.unlink()
+        with world.open() as parts:
+            assert names(parts) == ["img"]
+    finally:
+        subprocess.run(["umount", world.layout.root], check=True)
 
 
 def test_a_follower_of_events_learns_that_it_missed_some(filled: World) -> None:

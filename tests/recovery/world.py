@@ -112,6 +112,18 @@ class World:
         dropped = [f'DROP TRIGGER "{name}"' for name, _ in triggers]
         self.execute(*dropped, statement, *(sql for _, sql in triggers))
 
+    def empty_an_index(self) -> None:
+        """Have an index that lacks the rows of its table, and every page in order."""
+        self.execute("DROP INDEX ix_images_namespace_digest_name")
+        self.execute(
+            "CREATE INDEX ix_images_namespace_digest_name ON images (namespace, digest, name) WHERE 0"
+        )
+        self.execute(
+            "PRAGMA writable_schema=ON",
+            "UPDATE sqlite_master SET sql = replace(sql, ' WHERE 0', '')"
+            " WHERE name = 'ix_images_namespace_digest_name'",
+        )
+
     def overwrite(self, offset: int, size: int) -> None:
         """Write rubbish over a part of the store's file."""
         with self.layout.store.open("r+b") as file:
